@@ -50,8 +50,8 @@ def problems(
         settings: The model that did not validate.
         entries: The tag of each member of the union of exporters, and its model.
     """
-    # Neither pydantic's messages nor the input are used: both may hold the value.
-    details = error.errors(include_url=False, include_input=False)
+    # Neither pydantic's messages nor values of the input are used: both may be secret.
+    details = error.errors(include_url=False)
     # A default that depends on a wrong value is wrong only because of it.
     return [
         _problem(detail, settings, entries)
@@ -78,6 +78,11 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         known = [
             variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
         ]
+        inner = detail["input"] if isinstance(detail["input"], Mapping) else ()
+        for key in inner:  # with two underscores inside of the setting's name
+            if f"{path[-1]}_{key}" in model.model_fields:
+                meant = variable(*path[:-1], f"{path[-1]}_{key}")
+                return f"{variable(*path, key)} is not a setting. Did you mean {meant}?"
         types = [tag for tag, other in entries.items() if depth and path[-1] in other.model_fields]
         types = [each for each in types if each not in TAGS_OF_SEVERAL]
         if types:

@@ -90,10 +90,11 @@ def test_the_table_is_long_enough() -> None:
 
 
 @pytest.mark.may_block  # settings are read once, when the process starts
-def test_each_is_said_in_few_words(tmp_path: Path) -> None:
+@pytest.mark.parametrize("quarter", range(4))
+def test_each_is_said_in_few_words(tmp_path: Path, quarter: int) -> None:
     """At most ten lines, of which the first says what is wrong; a secret is never shown."""
     wrong = []
-    for given, message in rows():
+    for given, message in rows()[quarter::4]:
         with pytest.MonkeyPatch.context() as monkeypatch:
             monkeypatch.chdir(tmp_path)
             found = said(monkeypatch, given).splitlines()
