@@ -116,7 +116,9 @@ def _validate(settings: providers.Provider[ObservabilitySettings]) -> None:
     given = {name: getattr(container, name) for name in ("settings", "exporter_types", "processing")}
     if not any(map(asynchronous, given.values())):
         # Making the exporters reports mistakes in their settings, such as missing certificates.
-        container.exporters()
+        exporters = container.exporters()
+        check_mapping(exporters)
+        check_same(container, exporters)
     elif not asynchronous(given["settings"]):
         # Nothing is opened here, so the exporters cannot be made: those that do not open are reported when they do.
         check_exporter_types(container.settings(), names_given(given["exporter_types"]))

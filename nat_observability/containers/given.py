@@ -55,10 +55,12 @@ class Given:
 
     Attributes:
         awaited: By name, what has been awaited since the runtime was last opened.
+        inputs: By name, what gives that from which the exporters were made last.
     """
 
     def __init__(self) -> None:
         self.awaited: dict[str, Any] = {}
+        self.inputs: Mapping[str, providers.Provider[Any]] = {}
         self._links: list[tuple[str, providers.Provider[Any], tuple[providers.Provider[Any], ...]]] = []
         self._last: list[tuple[providers.Provider[Any], providers.Provider[Any] | None]] = []
         self._foreign = self._last
@@ -103,6 +105,7 @@ class Given:
     def made_from(self, **given: providers.Provider[Any]) -> None:
         """Note which providers give what the exporters are made from."""
         self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
+        self.inputs = given
         self._state = CountedDependency.state
         self._last = [(provider, provider.last_overriding) for _, provider, _ in self._links]
         self._foreign = [each for each in self._last if not isinstance(each[0], CountedDependency)]

@@ -127,8 +127,12 @@ def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
     Check that a container's managers get the exporters of its runtime.
 
     Raises:
-        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them.
+        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them, or what they are
+            made from.
     """
+    for name, provider in container.given().inputs.items():
+        if getattr(container, name, None) is not provider:
+            raise _replaced(name)
     found = container.exporters()
     if not isinstance(found, Mapping) or found.keys() != exporters.keys():
         raise _replaced("exporters")

@@ -173,6 +173,21 @@ class ReplacingSettings(ObservabilityContainer):
     settings = providers.Object(ObservabilitySettings())
 
 
+class ReplacingTypes(ObservabilityContainer):
+    """Likewise."""
+
+    exporter_types = providers.Object({})
+
+
+class ReplacingProcessing(ObservabilityContainer):
+    """Likewise."""
+
+    processing = providers.Object({})
+
+
+MEMORY = ObservabilitySettings(exporters={"main": {"type": "memory"}})
+
+
 def own(build: object) -> providers.Provider[Any]:
     """An exporter type of the service's own."""
     return providers.Object({"own": build})
@@ -268,6 +283,12 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: validated(processing=providers.Object([1])), TypeError, "processing is a mapping"),
     (lambda: validated(processing=providers.Object({"*": print})), TypeError, "to OwnProcessing"),
     (lambda: Replacing().exporter_manager(), TypeError, "replaces 'exporters', of which"),
+    (
+        lambda: ReplacingProcessing(settings=MEMORY).exporter_manager(),
+        TypeError,
+        "replaces 'processing', of which",
+    ),
+    (lambda: ReplacingTypes(settings=MEMORY).validate(), TypeError, "replaces 'exporter_types', of which"),
     (lambda: ReplacingSettings().validate(), TypeError, "replaces 'settings', of which"),
 ]
 
