@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import gc
 import inspect
 import logging
 import threading
@@ -89,22 +88,20 @@ class Logger:
 
     def _write(self, method: str, number: int, event: str, keys: dict[str, object]) -> None:
         if is_writing():
-            if _is_collecting():  # nothing that a processor has written
-                _put_off(self, method, number, event, keys)
             return
-        self._write_now(method, number, event, keys)
-        if _waiting and not _is_collecting():
+        if self._write_now(method, number, event, keys) and _waiting:
             _write_waiting()
 
-    def _write_now(self, method: str, number: int, event: str, keys: dict[str, object]) -> None:
+    def _write_now(self, method: str, number: int, event: str, keys: dict[str, object]) -> bool:
+        """Return False if the line has to wait for another one."""
         _thread.writes = True
         try:
             keys = {**self._context, **keys}
             if structlog.is_configured():
                 bound = _bound(method)
-                if _is_collecting() and _is_locked(bound):
+                if _is_locked(bound):
                     _put_off(self, method, number, event, keys)
-                    return
+                    return False
                 written = getattr(bound, method)(event, **keys)
                 if inspect.iscoroutine(written):
                     written.close()  # it would never be awaited
@@ -118,6 +115,7 @@ class Logger:
             reraise_signal(error)
         finally:
             _thread.writes = False
+        return True
 
 
 def is_writing() -> bool:
@@ -125,6 +123,8 @@ def is_writing() -> bool:
     return getattr(_thread, "writes", False)
 
 
+_LOCKED = (structlog.PrintLogger, structlog.WriteLogger, structlog.BytesLogger)
+_PATIENCE = 0.1  # seconds
 _waiting: deque[tuple[Logger, str, int, str, dict[str, object]]] = deque(maxlen=1000)
 
 
@@ -142,21 +142,16 @@ def _write_waiting() -> None:
             logger._write_now(method, number, event, keys)
 
 
-def _note_collection(phase: str, info: object) -> None:
-    _thread.collects = phase == "start"
-
-
-gc.callbacks.append(_note_collection)
-
-
-def _is_collecting() -> bool:
-    return getattr(_thread, "collects", False)
-
-
 def _is_locked(bound: Any) -> bool:
-    # structlog names the wrapped logger for wrapper classes; its own loggers have this lock, one for each file.
-    lock = getattr(getattr(bound, "_logger", None), "_lock", None)
-    return lock is not None and lock.locked()
+    # Those of structlog have a lock for each file; wrapper classes know their logger by this name.
+    logger = getattr(bound, "_logger", None)
+    lock = getattr(logger, "_lock", None) if isinstance(logger, _LOCKED) else None
+    if lock is None or not lock.locked():
+        return False
+    # By another thread, for a moment, or by this one: the collector closes a step while the application writes a line.
+    if is_free := lock.acquire(timeout=_PATIENCE):
+        lock.release()
+    return not is_free
 
 
 def _bound(method: str) -> Any:

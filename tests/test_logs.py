@@ -378,20 +378,6 @@ class TestGarbageCollector:
         ]
         assert events == ["next", "closed_late", "closed_late"]
 
-    def test_a_line_during_one_of_ours_comes_after_it(self) -> None:
-        """It is no processor's, and not dropped."""
-        lines: list[EventDict] = []
-
-        def collecting(_: object, __: str, event: EventDict) -> EventDict:
-            if event["event"] == "ours":
-                self.Closed()
-                gc.collect()
-            return event
-
-        configure_into(lines, collecting)
-        get_logger().info("ours")
-        assert [line["event"] for line in lines] == ["ours", "closed_late"]
-
     def test_a_line_while_nothing_else_is_written_is_written_at_once(self) -> None:
         """As any other."""
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(file := io.StringIO()))

@@ -81,8 +81,8 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         inner = detail["input"] if isinstance(detail["input"], Mapping) else ()
         for key in inner:  # with two underscores inside of the setting's name
             if f"{path[-1]}_{key}" in model.model_fields:
-                meant = variable(*path[:-1], f"{path[-1]}_{key}")
-                return f"{variable(*path, key)} is not a setting. Did you mean {meant}?"
+                whole = variable(*path[:-1], f"{path[-1]}_{key}")
+                return f"{variable(*path, key)} is not a setting. Did you mean {whole}?"
         types = [tag for tag, other in entries.items() if depth and path[-1] in other.model_fields]
         types = [each for each in types if each not in TAGS_OF_SEVERAL]
         if types:

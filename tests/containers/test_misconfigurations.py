@@ -227,7 +227,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: OtlpHttpSink(headers=cast(Any, "a=s3cr3t")), TypeError, "Pass headers as {'name': 'value'}"),
     (lambda: OtlpHttpSink(timeout=cast(Any, "3")), ValueError, "timeout is a positive, finite number"),
     (lambda: ObservabilityRuntime({}, required="main"), TypeError, "Pass required=['main']"),
-    (lambda: ObservabilitySettings(required=["main"]), SettingsError, "EXPORTERS__MAIN__REQUIRED"),  # type: ignore[call-arg]
+    (lambda: ObservabilitySettings(required=["main"]), SettingsError, "EXPORTERS__MAIN__REQUIRED"),
     (lambda: FileSink(" "), ValueError, "' ' is not a path of a file"),
     (lambda: SqliteSink("spans/"), ValueError, "'spans/' is not a path of a file"),
     (
