@@ -14,9 +14,9 @@ from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.retry import Deferral, Outcome, Retry, longest_backoff
 from nat_observability.delivery.state import State
-from nat_observability.delivery.threads.worker import suppress_instrumentation
+from nat_observability.delivery.threads.worker import as_exception, suppress_instrumentation
 from nat_observability.errors import RetryableWriteError
-from nat_observability.foreign_errors import describe
+from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 from nat_observability.system.clock import monotonic
@@ -123,34 +123,41 @@ class EntryMover:
 
     async def run(self) -> bool:
         """
-        Save and send until the delivery is unwanted and nothing waits.
+        Save and send until the delivery is unwanted and nothing waits. In a task of its own.
 
         Returns:
             Whether to close the sink: False if the loop was dismissed.
         """
-        state = self._state
-        self._is_suppressed = suppress_instrumentation()
-        while True:
-            self.signal.clear()
-            if state.last_call and not self.retry.is_ending:
-                until = state.last_call_until
-                self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
-                await self._save_what_is_sent()
-                self.retry.cut_saved()
-                self._try_deferred_again()
-            with locking.lock:
-                if self.dismissed:
-                    return False
-                move = self._next_move(self._loop.time())
-                if move is None:
-                    state.closing()
-                    if self._spool is not None:
-                        # What a lease that is taken from now on accepts waits in the queue, to open this again.
-                        self._spool.stop_saving()
-                    return True
-            await move()
-            if self._accounting.losses.unlogged:
-                self._accounting.log_losses()
+        try:
+            self._is_suppressed = suppress_instrumentation()
+            while True:
+                self.signal.clear()
+                if self._state.last_call and not self.retry.is_ending:
+                    await self._begin_to_end()
+                with locking.lock:
+                    if self.dismissed:
+                        return False
+                    move = self._next_move(self._loop.time())
+                    if move is None:
+                        self._state.closing()
+                        if self._spool is not None:
+                            # What a lease that is taken from now on accepts waits in the queue, to open this again.
+                            self._spool.stop_saving()
+                        return True
+                await move()
+                if self._accounting.losses.unlogged:
+                    self._accounting.log_losses()
+        except EXITS as error:
+            # It would leave this task, and end a turn of the event loop with it.
+            raise as_exception(error) from error
+
+    async def _begin_to_end(self) -> None:
+        """Have the last tries begin."""
+        until = self._state.last_call_until
+        self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
+        await self._save_what_is_sent()
+        self.retry.cut_saved()
+        self._try_deferred_again()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
@@ -243,23 +250,6 @@ class EntryMover:
                 await self.signal.wait()
         except TimeoutError:
             pass
-
-    def saves_while_closed(self) -> bool:
-        """Return whether to save while the sink is not open; set when to be woken. Under the lock."""
-        accounting, queue = self._accounting, self._accounting.queue
-        accounting.wake_items = accounting.wake_bytes = NEVER
-        accounting.tell_room()
-        if self._state.unwanted:
-            accounting.wake_items = 1  # what is processed yet
-        if self._spool is None or not self._spool.is_open:
-            return False
-        if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
-            if queue.items:
-                return True
-            accounting.wake_items = 1
-        else:
-            accounting.wake_items = (self._limits.queue_items + 1) // 2
-        return False
 
     # Sending:
 
