@@ -132,7 +132,7 @@ class DeliveryLoop:
 
     @property
     def retry(self) -> Retry:
-        """The writer of the batches."""
+        """What decides about batches that are not taken at once."""
         return self._mover.retry
 
     @property
