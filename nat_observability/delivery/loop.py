@@ -93,7 +93,7 @@ class DeliveryLoop:
         try:
             self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, observer)
             if intake is not None:
-                intake.acquire()
+                intake.loop.acquire()
         except BaseException:
             if not is_forgotten(self._loop):
                 loop_source.release()
@@ -162,7 +162,7 @@ class DeliveryLoop:
     def give_up(self) -> None:
         """Let go of an event loop on which this could not be started, or that broke."""
         if self._intake is not None:
-            self._intake.release()
+            self._intake.loop.release()
         if not is_forgotten(self._loop):
             self._loop_source.release()
         resolve([self._ended])
@@ -188,7 +188,7 @@ class DeliveryLoop:
                 self._finish(DeliveryState.FAILED, error, "not_open")
         report(self._state, self._accounting)
         if self._intake is not None:
-            self._intake.release()
+            self._intake.loop.release()
         self._loop_source.release()
         resolve([self._ended])
 

@@ -16,7 +16,7 @@ from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
-    from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
+    from nat_observability.delivery.pipeline.intake import ProcessorPipeline
 
 EVERY = 0.5
 """Seconds between two rounds."""
