@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
-from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.sending.periodic_work import EVERY, RunFeed, upkeep_of
+from nat_observability.delivery.sending.periodic_work import RunFeed, upkeep_of
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, call_on
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import reraise_signal
@@ -58,8 +56,6 @@ class WorkerSink:
         self.write = _not_open
         self._latest: Worker | None = None
         self.upkeep = upkeep_of(sink)
-        self._round: Future[None] | None = None
-        self._next_round: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         self.end()
@@ -81,7 +77,8 @@ class WorkerSink:
                 raise
         if self._worker is worker:  # and not closed meanwhile
             self.write = partial(call_on, worker, write)
-            self._plan_round()
+            if self.upkeep is not None:
+                self.upkeep.begin(worker)
 
     async def close(self) -> None:
         worker = self._let_go()
@@ -104,26 +101,9 @@ class WorkerSink:
     def _let_go(self) -> Worker | None:
         worker, self._worker = self._worker, None
         self.write = _not_open
-        self._cancel_rounds()
-        return worker
-
-    def _plan_round(self) -> None:
         if self.upkeep is not None:
-            self._next_round = asyncio.get_running_loop().call_later(EVERY, self._begin_round)
-
-    def _begin_round(self) -> None:
-        worker, upkeep = self._worker, self.upkeep
-        if worker is None or upkeep is None:
-            return
-        if self._round is None or self._round.done():
-            with suppress(ThreadRefusedError):
-                self._round = worker.submit(upkeep.round)
-        self._plan_round()
-
-    def _cancel_rounds(self) -> None:
-        if self._next_round is not None:
-            self._next_round.cancel()
-            self._next_round = None
+            self.upkeep.end()
+        return worker
 
 
 class _Opening:
