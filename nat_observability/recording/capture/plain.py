@@ -19,9 +19,11 @@ from nat_observability.recording.capture.text import cut_text, utf8_text
 
 _MAX_LEVELS = 256
 _FLAT = _MAX_LEVELS - 4  # deeper levels are charged for
+_DEEPER = 5  # nodes for a container
 FEW = 16  # items: a loop over them takes less than the calls for many
 FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
 _MANY_ROWS = 32
+_MANY_CONTAINERS = 128
 _MANY = 2048
 _SAMPLE = 256
 SHORT = 4096  # characters
@@ -301,9 +303,13 @@ def bounded(value: object, most: int) -> bytes:
 
 def text_json(text: str, most: int) -> bytes:
     """Return an exact `str` as JSON, which may be six times as long, cut to so many bytes."""
-    data = _short_json(text) if len(text) <= min(_LONG_TEXT, most // _BYTES) else None
-    if data is not None:
-        return data
+    if len(text) <= min(_LONG_TEXT, most // _BYTES):
+        try:
+            return _encode(text)
+        except UnicodeEncodeError:
+            data = _encode(text.encode("utf-8", "backslashreplace").decode())
+            if len(data) <= most:
+                return data
     ratio = _ratio(text[:most])
     if ratio <= _MOSTLY_CONTROL:
         for share in _SHARES:
@@ -321,13 +327,6 @@ def _ratio(text: str) -> float:
     ]
     sample = utf8_text("".join(pieces))
     return (len(_encode(sample)) - _QUOTES) / max(1, len(sample.encode()))
-
-
-def _short_json(text: str) -> bytes | None:
-    try:
-        return _encode(text)
-    except UnicodeEncodeError:
-        return None
 
 
 def _left(value: Any, left: int) -> int:
@@ -376,7 +375,10 @@ def _after(level: Any, left: int, levels: int) -> int:
                 return -1
         levels -= 1
         if levels < _FLAT:
-            left -= PLAIN_LEVEL + 5 * len(inner)
+            # Of many containers the more, the deeper they are: no data has so many in so many levels.
+            left -= PLAIN_LEVEL + _DEEPER * (1 if len(inner) < _MANY_CONTAINERS else _FLAT - levels) * len(
+                inner
+            )
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
         count = sum(lengths)

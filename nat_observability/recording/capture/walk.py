@@ -14,6 +14,7 @@ from nat_observability.recording.capture.budget import (
     BITS,
     CHARACTERS,
     CONTAINER,
+    CONTROLS,
     CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
@@ -21,6 +22,7 @@ from nat_observability.recording.capture.budget import (
     FAILED,
     KEY,
     LARGE,
+    LOOKED_THROUGH,
     MAX_DEPTH,
     MAX_REPR,
     NODE_NS,
@@ -28,6 +30,7 @@ from nat_observability.recording.capture.budget import (
     OPAQUE,
     QUICK_NS,
     RAISED,
+    SCATTERED,
     SCOPE,
     SLOW_CALLS,
     SLOW_NS,
@@ -153,10 +156,11 @@ class Walk:
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
         data = text_json(text, left)
         self.bytes_left -= len(data)
-        if len(data) > len(text) * 2:
-            self.nodes_left -= len(data) // ESCAPES
+        escapes = len(data) if len(data) > len(text) * 2 else 0
         if not text.isascii() and b"\\\\ud" in data:
-            self.nodes_left -= ESCAPED
+            self.nodes_left -= ESCAPED + max(escapes // ESCAPES, len(text) // LOOKED_THROUGH)
+        else:
+            self.nodes_left -= escapes // CONTROLS
         return msgspec.Raw(data)
 
     # -- What is a container -----------------------------------------------------------------------------------------
@@ -236,6 +240,8 @@ class Walk:
             items = list(tuple.__getitem__(value, slice(room)))
         else:
             self.nodes_left -= OBJECT
+            room = min(room, self._room(count * (SCATTERED + 1)) // (SCATTERED + 1))
+            self.nodes_left -= SCATTERED * room
             began_ns = time.perf_counter_ns()
             if issubclass(kind, VIEWS):
                 items = first(lambda: iterator(value), room, FOREIGN_TRIES)
