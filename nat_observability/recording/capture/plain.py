@@ -118,6 +118,7 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
     try:
         if kind is dict or kind is list or kind is tuple:
             count = len(value)
+            data: bytes | None = None
             # A character may take six bytes.
             if count <= FEW and size_in_few(value, FEW) <= limits.size >> 2:
                 data = _encode(value)
@@ -127,7 +128,6 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 return None
             if kind is not dict and count <= _MOST_NUMBERS:
                 first = type(value[0])
-                data = None
                 if first in NUMBERS and count > FEW:
                     data = numbers_json(value, limits.size)
                 elif first is str and count <= _MOST_LEAVES:
