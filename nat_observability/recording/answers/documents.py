@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
@@ -125,7 +126,7 @@ def _document(document: object) -> dict[str, Any] | None:
     content = _content(held)
     found_id = _id(held)
     if found_id is None and fields_of(held) is not None:
-        found_id = _id(field(held, "document", "_additional")) or _id(field(held, *_MORE_HOLDERS))
+        found_id = _id(field(held, "document", "_additional", *_MORE_HOLDERS))
     if content is None and found_id is None and score is None:
         return None
     return _named(found_id, score, content, _about(held, content))
@@ -133,11 +134,17 @@ def _document(document: object) -> dict[str, Any] | None:
 
 def _row(document: object) -> dict[str, Any] | None:
     """Return a row of a database as a dict of its columns, None if it is none, or one without names."""
-    if type(document) is dict or not module_of(document).startswith(_ROWS):
-        names = getattr(type(document), "_fields", None)  # a named tuple
-        if not issubclass(type(document), tuple) or type(names) is not tuple or len(names) > _FEW:
-            return None
-        return dict(zip(names, tuple.__iter__(document), strict=False))  # type: ignore[arg-type]
+    kind: Any = type(document)
+    if kind is dict or kind is str:
+        return None
+    if (
+        issubclass(kind, tuple)
+        and kind is not tuple
+        and type(names := getattr(kind, "_fields", None)) is tuple
+    ):
+        return dict(zip(names[:_FEW], tuple.__iter__(document), strict=False))  # type: ignore[arg-type]
+    if not module_of(document).startswith(_ROWS):
+        return None
     mapping: Any = field(document, "_mapping")
     held: Any = document if mapping is None else mapping
     try:
@@ -155,46 +162,49 @@ def _triple(first: Any, second: Any, third: Any) -> dict[str, Any] | None:
     return _named(first, third, text, None)
 
 
+def _values(held: object, few: tuple[str, ...], many: tuple[str, ...]) -> Iterator[Any]:
+    """Yield those of the fields that there are: of an object a few, of a dict or a model many."""
+    known = fields_of(held)
+    if known is not None:
+        for name in many:
+            if (found := known.get(name)) is not None:
+                yield found
+    elif held is not None:
+        for name in few:
+            if (found := field(held, name)) is not None:
+                yield found
+
+
 def _score(document: object) -> Any:
-    inside = field(document, "metadata")
-    more = None if fields_of(document) is None else field(document, "_additional")
-    for held in (document, inside, more):
-        if held is None:
-            continue
-        for name in _SCORES if fields_of(held) is None else _MORE_SCORES:
-            found = field(held, name)
+    for name in ("", "metadata", "_additional"):
+        held = field(document, name) if name else document
+        for found in _values(held, _SCORES, _MORE_SCORES):
             text = text_of(found)
-            if text is not None:
-                found = _plain_number(text)  # Weaviate's and Redis's are texts
-            if _is_score(found):
-                return found
+            score = found if text is None else _plain_number(text)  # Weaviate's and Redis's are texts
+            if _is_score(score):
+                return score
     return None
 
 
 def _id(held: object) -> object:
-    for name in _IDS if fields_of(held) is None else _MORE_IDS:
-        found = field(held, name)
+    for found in _values(held, _IDS, _MORE_IDS):
         if _is_id(found):
             return found
-        if found is not None and type(found).__name__ == "ObjectId":
+        if type(found).__name__ == "ObjectId":
             return str(found)
     return None
 
 
 def _content(held: object) -> Any:
-    is_known = fields_of(held) is not None
-    for name in _MORE_CONTENTS if is_known else _CONTENTS:
-        if (text := _text(field(held, name))) is not None:
+    for found in _values(held, _CONTENTS, _MORE_CONTENTS):
+        if (text := _text(found)) is not None:
             return text
     text = text_of(path(held, "text_resource", "text"))  # LlamaIndex, since 0.12
     if text is not None:
         return text
-    for holder in _MORE_HOLDERS if is_known else _HOLDERS:
-        inside = field(held, holder)
-        if inside is None or fields_of(inside) is None:
-            continue
-        for name in _MORE_CONTENTS:
-            if (text := _text(field(inside, name))) is not None:
+    for inside in _values(held, _HOLDERS, _MORE_HOLDERS):
+        for found in _values(inside, (), _MORE_CONTENTS):
+            if (text := _text(found)) is not None:
                 return text
     return None
 

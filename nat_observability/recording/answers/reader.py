@@ -103,6 +103,8 @@ def _of_json(answer: object) -> object:
 
 def _read(answer: object, among: tuple[_Read, ...] = ()) -> Draft | None:
     draft = Draft()
+    if type(answer) is str:
+        return draft if wrappers.read_text(draft, answer) else None
     draft.provider = provider_of_module(module_of(answer))
     for read in among or _WHOLE:
         try:

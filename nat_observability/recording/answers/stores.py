@@ -62,6 +62,8 @@ def found_in(result: object) -> list[Any] | None:
 
 def flat(listed: list[Any]) -> list[Any]:
     """Return what is in lists in a list, as Milvus has one for each query, or the list as it is."""
+    if not listed or _hits(listed[0]) is None:
+        return listed
     inside = [_hits(each) for each in listed]
     if all(each is not None and _are_documents(each) for each in inside) and any(inside):
         return list(_first(each for hits in inside for each in hits or ()))
