@@ -264,6 +264,7 @@ EMBEDDINGS: dict[str, Any] = {
     "Voyage, over HTTP": {"data": [{"embedding": VECTOR}], "usage": {"total_tokens": 4}},
     "Voyage": SimpleNamespace(embeddings=[VECTOR], total_tokens=4),
     "Nomic": {"embeddings": [VECTOR], "usage": {"prompt_tokens": 4, "total_tokens": 4}},
+    "Pinecone": {"model": "e5", "data": [{"values": VECTOR}], "usage": {"total_tokens": 4}},
     "Titan": {"embedding": VECTOR, "inputTextTokenCount": 4},
     "watsonx": {"model_id": "m", "results": [{"embedding": VECTOR}], "input_token_count": 4},
     "Vertex": {"predictions": [{"embeddings": {"values": VECTOR, "statistics": {"token_count": 4}}}]},

@@ -58,6 +58,10 @@ def _listed(answer: object) -> tuple[object, list[Any]] | None:
         first = items(listed, 1)
         if first and (vector := path(first[0], *inside)) is not None:
             return listed, [vector]
+    listed = field(answer, "data")
+    first = items(listed, 1)
+    if first and _is_vector(values := field(first[0], "values")):
+        return listed, [values]  # Pinecone's
     several = field(answer, "embeddings")
     first = items(several, 1)
     if first and _is_vector(first[0]):
