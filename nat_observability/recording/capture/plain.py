@@ -27,7 +27,8 @@ _MANY_CONTAINERS = 128
 _MANY = 2048
 _SAMPLE = 256
 SHORT = 4096  # characters
-_SHORTER = 256
+_SHORTER = 512
+SOME = 5  # items: fewer are looked at faster in Python
 _MOST_LEAVES = 256
 TWO = 2  # fields of a message that is a text
 _NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
@@ -81,9 +82,7 @@ class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
 
 
-class FewLeaves(msgspec.Struct, array_like=True, gc=False):
-    """A few short texts and numbers."""
-
+class _FewLeaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[Annotated[str, msgspec.Meta(max_length=SHORT)] | _Integer | float | bool | None]
 
 
@@ -120,7 +119,11 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
             count = len(value)
             data: bytes | None = None
             # A character may take six bytes.
-            if count <= FEW and size_in_few(value, FEW) <= limits.size >> 2:
+            if (
+                count <= FEW
+                and (count < SOME or kind is dict or type(value[0]) is not dict)
+                and size_in_few(value, FEW) <= limits.size >> 2
+            ):
                 data = _encode(value)
                 is_bounded = limits.nodes >= FEW_IN_ALL or data.count(b",") <= limits.nodes
                 return data if is_bounded and len(data) <= limits.size else None
@@ -131,7 +134,7 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
                 if first in NUMBERS and count > FEW:
                     data = numbers_json(value, limits.size)
                 elif first is str and count <= _MOST_LEAVES:
-                    data = _texts_json(value)
+                    data = few_leaves_json(value, _FewLeaves if count <= 2 * FEW else _ManyLeaves)
                 elif first is dict:
                     data = _rows_json(value)
                 if data is not None:
@@ -189,10 +192,10 @@ def numbers_json(value: Any, most: int) -> bytes | None:
     return data if data.find(b'"') < 0 else None  # a decimal number
 
 
-def _texts_json(value: Any) -> bytes | None:
-    """Return the JSON of a list of texts that are short, and maybe numbers; None if it is not one."""
+def few_leaves_json(value: Any, leaves: type = _FewLeaves) -> bytes | None:
+    """Return the JSON of a list of a few short texts and numbers; None if it is anything else."""
     try:
-        _convert((value,), _ManyLeaves)
+        _convert((value,), leaves)
     except msgspec.ValidationError:
         return None
     data = _encode(value)

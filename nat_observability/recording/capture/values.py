@@ -18,8 +18,9 @@ from nat_observability.recording.capture.plain import (
     LEAVES,
     NUMBERS,
     SHORT,
+    SOME,
     TWO,
-    FewLeaves,
+    few_leaves_json,
     few_rows_json,
     plain_json,
     size_in_few,
@@ -29,7 +30,6 @@ from nat_observability.recording.capture.text import class_name, cut_text, utf8_
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
-_convert = msgspec.convert
 _LONG = 2**63 - 1
 _INSIDE = FEW >> 1  # items of a container in another one
 
@@ -85,14 +85,22 @@ def capture(value: Any) -> Captured:
                         return _Raw(encoded)
             elif not value:
                 return _Raw(b"[]")
-            elif (kind := type(value[0])) in LEAVES:
-                if type(value[-1]) in LEAVES:
-                    _convert((value,), FewLeaves)
+            elif (
+                (kind := type(value[0])) is dict
+                and len(value[0]) == TWO
+                and type(value[-1]) is dict
+                and len(value[-1]) == TWO
+            ):
+                data = few_rows_json(value)
+                if data is not None:
+                    return _Raw(data)
+            elif len(value) < SOME:
+                if limits.nodes >= FEW_IN_ALL and size_in_few(value, FEW) <= limits.size >> 2:
                     encoded = _encode(value)
                     if len(encoded) <= limits.size:
                         return _Raw(encoded)
-            elif kind is dict and len(value[0]) == TWO and type(value[-1]) is dict and len(value[-1]) == TWO:
-                data = few_rows_json(value)
+            elif kind in LEAVES and type(value[-1]) in LEAVES and (kind is not str or len(value[0]) <= SHORT):
+                data = few_leaves_json(value)
                 if data is not None:
                     return _Raw(data)
         except BaseException as error:  # noqa: BLE001  other data, changes by another thread, a metaclass's hash
