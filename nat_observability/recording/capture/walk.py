@@ -14,15 +14,12 @@ from nat_observability.recording.capture.budget import (
     BITS,
     CHARACTERS,
     CONTAINER,
-    CONTROLS,
     CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
-    ESCAPES,
     FAILED,
     KEY,
     LARGE,
-    LOOKED_THROUGH,
     MAX_DEPTH,
     MAX_REPR,
     NODE_NS,
@@ -60,7 +57,7 @@ from nat_observability.recording.capture.plain import (
 )
 from nat_observability.recording.capture.reprs import MASK, masks_more, own_methods
 from nat_observability.recording.capture.slow import report_slow
-from nat_observability.recording.capture.text import class_name, cut_text, module_name
+from nat_observability.recording.capture.text import class_name, cut_text, module_name, nodes_of_escapes
 from nat_observability.recording.capture.web import (
     is_scope,
     looks_like_web,
@@ -156,11 +153,7 @@ class Walk:
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
         data = text_json(text, left)
         self.bytes_left -= len(data)
-        escapes = len(data) if len(data) > len(text) * 2 else 0
-        if not text.isascii() and b"\\\\ud" in data:
-            self.nodes_left -= ESCAPED + max(escapes // ESCAPES, len(text) // LOOKED_THROUGH)
-        else:
-            self.nodes_left -= escapes // CONTROLS
+        self.nodes_left -= nodes_of_escapes(text, data)
         return msgspec.Raw(data)
 
     # -- What is a container -----------------------------------------------------------------------------------------
