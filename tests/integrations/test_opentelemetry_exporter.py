@@ -38,7 +38,7 @@ from tests.processes import run_program
 ROOT = Path(__file__).parents[2]
 OTHER = SpanContext(7, 8, True, TraceFlags(1), TraceState([("vendor", "x")]))
 REMOTE = trace.set_span_in_context(
-    trace.NonRecordingSpan(SpanContext(0xAB, 0xCD, True, TraceFlags(1), TraceState([("a", "1")])))
+    trace.NonRecordingSpan(SpanContext(0xAB, 0xCD, True, TraceFlags(3), TraceState([("a", "1")])))
 )
 
 
@@ -112,6 +112,7 @@ class TestLossless:
         for span in finished:
             key = span.get_span_context().span_id.to_bytes(8)  # type: ignore[union-attr]
             assert arrived[key] == of_the_sdk(span)
+            assert spans[key].flags & 0xFF == span.get_span_context().trace_flags  # type: ignore[union-attr]
             assert spans[key].parent_span_id == (span.parent.span_id.to_bytes(8) if span.parent else b"")
             assert int.from_bytes(spans[key].trace_id) == 0xAB
         assert plain(resource.attributes).items() <= decoded(found).items()

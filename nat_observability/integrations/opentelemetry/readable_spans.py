@@ -58,11 +58,12 @@ class ReadableSpans:
         parent = span.parent
         remote = parent.span_id if parent is not None and parent.is_remote else None
         start_ns = span.start_time or span.end_time or 0
-        fields = ended_fields(span, own)
+        parent_id = None if parent is None else f"{parent.span_id:016x}"
+        fields = ended_fields(span, own, parent_id)
         return Span(
             self._run(own.trace_id, remote),
             span_id=f"{own.span_id:016x}",
-            parent_id=None if parent is None else f"{parent.span_id:016x}",
+            parent_id=parent_id,
             start_ns=start_ns,
             end_ns=span.end_time or start_ns,
             status=Status.OK if fields["error"] is None else Status.ERROR,
@@ -108,13 +109,16 @@ class EndedFields(BegunFields):
     dropped_links_count: int
 
 
-def begun_fields(span: ReadableSpan, own: trace.SpanContext, seen: Mapped | None = None) -> BegunFields:
+def begun_fields(
+    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Mapped | None = None
+) -> BegunFields:
     """
     Return what a span has when it begins.
 
     Args:
         span: Open or finished.
         own: Its context.
+        parent_id: Of the span of ours.
         seen: What its attributes say about it, if that is known already.
     """
     if seen is None:
@@ -127,16 +131,16 @@ def begun_fields(span: ReadableSpan, own: trace.SpanContext, seen: Mapped | None
         "attributes": captured_attributes(span.attributes),
         "links": tuple(map(link_of, span.links)),
         "span_kind": SpanKind(span.kind.name.lower()),
-        "origin": origin_of(span, own),
+        "origin": origin_of(span, own, parent_id),
     }
 
 
-def ended_fields(span: ReadableSpan, own: trace.SpanContext) -> EndedFields:
-    """Return what a finished span has; `own` is its context."""
+def ended_fields(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None) -> EndedFields:
+    """Return what a finished span has; `own` is its context, and `parent_id` that of the span of ours."""
     seen = mapped(described(span))
     description = span.status.description
     return {
-        **begun_fields(span, own, seen),
+        **begun_fields(span, own, parent_id, seen),
         "output": seen.output,
         "metadata": seen.metadata,
         "usage": seen.usage,
@@ -179,17 +183,24 @@ def link_of(link: trace.Link) -> SpanLink:
         context.trace_state.to_header() or None,
         int(context.trace_flags),
         link.dropped_attributes,
+        context.is_remote,
     )
 
 
-def origin_of(span: ReadableSpan, own: trace.SpanContext) -> SpanOrigin:
+def origin_of(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None) -> SpanOrigin:
     """Return what a span has beside its attributes: scope, schema, `tracestate`, types that JSON does not have."""
+    parent = span.parent
+    # A step of ours may be the parent instead.
+    is_remote = parent is not None and parent.is_remote and f"{parent.span_id:016x}" == parent_id
     scope = span.instrumentation_scope
     state = own.trace_state.to_header() or None
     ok = span.status.status_code is trace.StatusCode.OK
     retyped = tuple(retyped_values(span))
+    flags = int(own.trace_flags)
     if scope is None:
-        return SpanOrigin(trace_state=state, ok=ok, retyped=retyped)
+        return SpanOrigin(
+            trace_state=state, ok=ok, retyped=retyped, trace_flags=flags, parent_is_remote=is_remote
+        )
     return SpanOrigin(
         capture_label(scope.name or ""),
         capture_label(scope.version) if scope.version else None,
@@ -198,6 +209,8 @@ def origin_of(span: ReadableSpan, own: trace.SpanContext) -> SpanOrigin:
         state,
         ok,
         retyped,
+        flags,
+        is_remote,
     )
 
 

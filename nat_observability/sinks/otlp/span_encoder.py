@@ -298,6 +298,9 @@ class SpanEncoder:
         if span.status is Status.INCOMPLETE:
             attributes.pop("nat.span.incomplete", None)  # it comes with the status
         flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
+        if span.origin is not None:
+            flags = _REMOTE_PARENT if span.origin.parent_is_remote else flags
+            flags = b"%b%c%b" % (flags[:2], span.origin.trace_flags & 0xFF, flags[3:])
         parts = [
             ids,
             length_delimited(5, self._vocabulary.span_name(span, attributes).encode()),

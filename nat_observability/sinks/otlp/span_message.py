@@ -219,9 +219,15 @@ def _link(link: SpanLink, attributes: Attributes) -> bytes:
             length_delimited(3, link.trace_state.encode()) if link.trace_state else b"",
             *(attribute(4, key, value) for key, value in attributes.items()),
             _count(5, link.dropped_attributes_count),
-            b"\x35" + struct.pack("<I", link.trace_flags & 0xFF) if link.trace_flags else b"",
+            b"\x35" + struct.pack("<I", flags) if (flags := _link_flags(link)) else b"",
         ]
     )
+
+
+def _link_flags(link: SpanLink) -> int:
+    # Bit 8 says that bit 9 does, which is set if the linked span's context came from another process.
+    remote = 0 if link.is_remote is None else 0x300 if link.is_remote else 0x100
+    return link.trace_flags & 0xFF | remote
 
 
 def _count(number: int, count: int) -> bytes:

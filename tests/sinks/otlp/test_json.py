@@ -34,7 +34,7 @@ def rich_spans() -> list[Span]:
             input="question",
             attributes=attributes,
             events=(SpanEvent("retry", 1_700_000_000_000_000_123, attributes, 2),),
-            links=(SpanLink("ab" * 16, "cd" * 8, attributes, "vendor=1", 1, 3),),
+            links=(SpanLink("ab" * 16, "cd" * 8, attributes, "vendor=1", 1, 3, True),),
             parent_id="ef" * 8,
             dropped_attributes_count=4,
         ),
