@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -87,6 +88,12 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def schema_urls_of(bodies: list[bytes]) -> set[str]:
+    """Return the schema URLs of the resources of requests."""
+    requests = map(ExportTraceServiceRequest.FromString, bodies)
+    return {each.schema_url for request in requests for each in request.resource_spans}
+
+
 class Unreadable(dict[str, Any]):
     """Attributes that cannot be read."""
 
@@ -98,7 +105,8 @@ class TestLossless:
     def test_what_the_sdk_holds_is_what_arrives(self) -> None:
         """Names, kinds, status, attributes of each type, events, links, scope, parents and resource."""
         seen = InMemorySpanExporter()
-        resource = Resource({"service.name": "shop", "zone": 3, "on": True, "share": 0.5, "many": ["a", "b"]})
+        attributes = {"service.name": "shop", "zone": 3, "on": True, "share": 0.5, "many": ["a", "b"]}
+        resource = Resource(attributes, "https://schema/resource")
         with OtlpReceiver() as receiver:
             ours = ObservabilitySpanProcessor(otlp_to(receiver))
             with provided(ours, SimpleSpanProcessor(seen), resource=resource) as provider:
@@ -117,6 +125,7 @@ class TestLossless:
             assert int.from_bytes(spans[key].trace_id) == 0xAB
         assert plain(resource.attributes).items() <= decoded(found).items()
         assert "telemetry.sdk.name" in decoded(found)
+        assert schema_urls_of(bodies) == {"https://schema/resource"}
 
     def test_redaction_and_limits_are_those_of_the_settings(self) -> None:
         """An application with the SDK alone sends no secret."""

@@ -97,15 +97,20 @@ class SpanEncoder:
     Args:
         resource: The attributes of the resource; `service.name` is "unknown_service" if it is missing.
         vocabulary: The dialects of the back end.
+        schema_url: Of the resource.
     """
 
-    def __init__(self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS) -> None:
+    def __init__(
+        self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS, schema_url: str | None = None
+    ) -> None:
         self._vocabulary = vocabulary
         attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
             attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
+        if schema_url is not None:
+            self._resource += length_delimited(3, schema_url.encode())
         scope = length_delimited(1, b"nat_observability") + length_delimited(2, __version__.encode())
         self._scope = length_delimited(1, scope)
         if vocabulary.schema_url is not None:
