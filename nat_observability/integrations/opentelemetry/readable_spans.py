@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 import msgspec
 
-from nat_observability.dialects.opentelemetry_spans import Mapped, mapped
+from nat_observability.dialects.opentelemetry_spans import Mapped, decoded_json, mapped
 from nat_observability.errors import MissingExtraError
 from nat_observability.events import (
     Captured,
@@ -32,36 +32,46 @@ except ModuleNotFoundError:
     raise MissingExtraError("ObservabilitySpanExporter", "opentelemetry-sdk") from None
 
 _CACHED_RUNS = 1024
-# Where instrumentations of the first GenAI conventions put the messages: events of these names, in this attribute.
+# Where instrumentations put the messages: in these attributes of events of these names, or in an event for each.
 _CONTENT_EVENTS = {
-    "gen_ai.content.prompt": "gen_ai.prompt",
-    "gen_ai.content.completion": "gen_ai.completion",
+    "gen_ai.content.prompt": ("gen_ai.prompt",),
+    "gen_ai.content.completion": ("gen_ai.completion",),
+    "gen_ai.client.inference.operation.details": ("gen_ai.input.messages", "gen_ai.output.messages"),
 }
+_MESSAGE_EVENTS = {
+    "gen_ai.system.message": "system",
+    "gen_ai.user.message": "user",
+    "gen_ai.assistant.message": "assistant",
+    "gen_ai.tool.message": "tool",
+    "gen_ai.choice": "assistant",
+}
+_NOT_OF_MESSAGES = ("gen_ai.system", "gen_ai.provider.name", "event.name")
 # The second and third are from the HTTP conventions, whose `error.type` is the status code, but not in all versions.
 _ERROR_TYPES = ("error.type", "http.response.status_code", "http.status_code")
 
 
 class ReadableSpans:
     """
-    Makes spans of ours; those of one trace in this process share a run, whose id is the trace's.
+    Makes spans of ours; those of one trace in this process are of one run, whose id is the trace's.
 
     Not for several threads at once.
     """
 
     def __init__(self) -> None:
-        self._runs: dict[tuple[int, int | None], Run] = {}
+        self._runs: dict[tuple[int, int | None, str | None, str | None], Run] = {}
 
     def span(self, span: ReadableSpan) -> Span:
         """Return the span of ours. Name, kind, status, attributes, events, links and scope stay as they are."""
         own = span.get_span_context()
         assert own is not None  # of a finished span
+        seen = mapped(described(span))
         parent = span.parent
         remote = parent.span_id if parent is not None and parent.is_remote else None
         start_ns = span.start_time or span.end_time or 0
         parent_id = None if parent is None else f"{parent.span_id:016x}"
-        fields = ended_fields(span, own, parent_id)
+        fields = ended_fields(span, own, parent_id, seen)
         return Span(
-            self._run(own.trace_id, remote),
+            self._run(own.trace_id, remote, seen.conversation_id, seen.user_id),
             span_id=f"{own.span_id:016x}",
             parent_id=parent_id,
             start_ns=start_ns,
@@ -70,15 +80,17 @@ class ReadableSpans:
             **fields,
         )
 
-    def _run(self, trace_id: int, remote: int | None) -> Run:
-        key = (trace_id, remote)
+    def _run(
+        self, trace_id: int, remote: int | None, conversation_id: str | None, user_id: str | None
+    ) -> Run:
+        key = (trace_id, remote, conversation_id, user_id)
         run = self._runs.get(key)
         if run is None:
             if len(self._runs) >= _CACHED_RUNS:
                 self._runs.clear()
             text = f"{trace_id:032x}"
             parent_id = None if remote is None else f"{remote:016x}"
-            run = self._runs[key] = Run(text, text, parent_span_id=parent_id)
+            run = self._runs[key] = Run(text, text, conversation_id, user_id, parent_span_id=parent_id)
         return run
 
 
@@ -135,9 +147,12 @@ def begun_fields(
     }
 
 
-def ended_fields(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None) -> EndedFields:
-    """Return what a finished span has; `own` is its context, and `parent_id` that of the span of ours."""
-    seen = mapped(described(span))
+def ended_fields(
+    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Mapped | None = None
+) -> EndedFields:
+    """Return what a finished span has; the arguments are those of `begun_fields`."""
+    if seen is None:
+        seen = mapped(described(span))
     description = span.status.description
     return {
         **begun_fields(span, own, parent_id, seen),
@@ -154,13 +169,42 @@ def ended_fields(span: ReadableSpan, own: trace.SpanContext, parent_id: str | No
 
 
 def described(span: ReadableSpan) -> dict[str, Any]:
-    """Return the attributes that say what a span is about, with the messages that an event holds."""
+    """Return the attributes that say what a span is about, with the messages that events hold."""
     attributes: dict[str, Any] = dict(span.attributes or {})
+    messages: dict[str, list[Any]] = {}
     for event in span.events:
-        key = _CONTENT_EVENTS.get(event.name)
-        if key is not None and event.attributes and key in event.attributes:
-            attributes.setdefault(key, event.attributes[key])
-    return attributes
+        if not event.name.startswith("gen_ai."):
+            continue
+        told = event.attributes or {}
+        for key in _CONTENT_EVENTS.get(event.name, ()):
+            if key in told:
+                attributes.setdefault(key, told[key])
+        if (role := _MESSAGE_EVENTS.get(event.name)) is not None:
+            side = "gen_ai.output.messages" if event.name == "gen_ai.choice" else "gen_ai.input.messages"
+            messages.setdefault(side, []).append(_message(role, told))
+    return {**messages, **attributes}
+
+
+def _message(role: str, told: Mapping[str, Any]) -> Any:
+    """Return the message of an event: an object in one attribute, or in an attribute for each of its fields."""
+    whole = told.get("gen_ai.event.content")
+    fields = {name: value for name, value in told.items() if name not in _NOT_OF_MESSAGES}
+    if whole is not None:
+        decoded = _structure(whole)
+        if not isinstance(decoded, Mapping):
+            return {"role": role, "content": decoded}
+        fields = dict(decoded)
+    fields = {name: _structure(value) for name, value in fields.items()}
+    if isinstance(inner := fields.get("message"), Mapping):
+        fields = {**{name: value for name, value in fields.items() if name != "message"}, **inner}
+    elif inner is not None and "content" not in fields:
+        fields["content"] = fields.pop("message")
+    return {"role": role, **fields}
+
+
+def _structure(value: Any) -> Any:
+    # Other text may look like JSON, a number for instance.
+    return decoded_json(value) if isinstance(value, str) and value.startswith(("{", "[")) else value
 
 
 def event_of(event: Event) -> SpanEvent:
