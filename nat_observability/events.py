@@ -168,7 +168,8 @@ class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         ok: Whether its status was set to OK, and not left unset.
         retyped: Where its attributes, or those of its events, links and scope, have a value that JSON has no type for,
             and what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an
-            infinity. A place is names and indices with a line feed after each: `attributes`, `a.b`, `0`.
+            infinity. A place is names and indices with a line feed between two: `attributes`, `a.b`, `0`. In a name a
+            line feed is `\\n` and a backslash `\\\\`.
         trace_flags: Of its own context, as in the W3C header.
         parent_is_remote: Whether the context of its parent came from another process, or as if from one.
     """
