@@ -100,7 +100,7 @@ def _seen(span: trace_pb2.Span, of: trace_pb2.ScopeSpans, *, ours_too: bool) -> 
 
 
 def decoded(pairs: Any) -> dict[str, Any]:
-    """Return attributes of a message as Python values, floats and switches as what they are written as."""
+    """Return attributes of a message as Python values."""
     return {pair.key: _value(pair.value) for pair in pairs}
 
 
@@ -113,8 +113,8 @@ def _value(value: AnyValue) -> Any:
     if kind == "kvlist_value":
         return decoded(value.kvlist_value.values)
     found = getattr(value, kind)
-    # Not a number is not equal to itself, and 1.0 and True are equal to 1.
-    return repr(found) if isinstance(found, float | bool) else found
+    # Not a number is not equal to itself.
+    return repr(found) if kind == "double_value" and found - found != 0 else found
 
 
 def plain(value: Any) -> Any:
@@ -129,4 +129,4 @@ def _plain(value: Any) -> Any:
         return {name: _plain(each) for name, each in value.items()}
     if isinstance(value, tuple | list):
         return [_plain(each) for each in value]
-    return repr(value) if isinstance(value, float | bool) else value
+    return repr(value) if isinstance(value, float) and value - value != 0 else value

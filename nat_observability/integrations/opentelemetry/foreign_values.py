@@ -38,9 +38,14 @@ def captured_attributes(attributes: Mapping[str, Any] | None) -> msgspec.Raw | N
     )
 
 
-def retyped_values(span: ReadableSpan) -> Iterator[tuple[str, str]]:
-    """Yield the place and the type of each value that is recorded as text because JSON has no type for it."""
-    yield from _retyped("attributes", span.attributes)
+def retyped_values(span: ReadableSpan, attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """
+    Yield the place and the type of each value that is recorded as text because JSON has no type for it.
+
+    Args:
+        attributes: The span's.
+    """
+    yield from _retyped("attributes", attributes)
     for index, event in enumerate(span.events):
         yield from _retyped(f"events\n{index}", event.attributes)
     for index, link in enumerate(span.links):

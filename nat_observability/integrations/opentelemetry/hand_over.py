@@ -45,9 +45,9 @@ class HandOver:
     """
     The way from the SDK into the deliveries of some exporters, which it holds open.
 
-    `take` costs its caller no more than a queue does: a thread of its own makes our spans of them, within a hundredth of
-    a second. If an exporter has `spool=always`, it does so at once, and the end of a root span waits until the disk has
-    it and those before it, unless an event loop runs on that thread, which is never blocked.
+    `take` costs its caller no more than a queue does: a thread of its own makes our spans of them, within a hundredth
+    of a second. If an exporter has `spool=always`, it does so at once, and the end of a root span waits until the disk
+    has it and those before it, unless an event loop runs on that thread, which is never blocked.
 
     Args:
         exporters: By name; those without a delivery are left out.

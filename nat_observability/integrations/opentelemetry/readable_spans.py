@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypedDict
+from typing import Any, NamedTuple, TypedDict
 
 import msgspec
 
@@ -64,14 +64,14 @@ class ReadableSpans:
         """Return the span of ours. Name, kind, status, attributes, events, links and scope stay as they are."""
         own = span.get_span_context()
         assert own is not None  # of a finished span
-        seen = mapped(described(span))
+        seen = seen_in(span)
         parent = span.parent
         remote = parent.span_id if parent is not None and parent.is_remote else None
         start_ns = span.start_time or span.end_time or 0
         parent_id = None if parent is None else f"{parent.span_id:016x}"
         fields = ended_fields(span, own, parent_id, seen)
         return Span(
-            self._run(own.trace_id, remote, seen.conversation_id, seen.user_id),
+            self._run(own.trace_id, remote, seen.mapped.conversation_id, seen.mapped.user_id),
             span_id=f"{own.span_id:016x}",
             parent_id=parent_id,
             start_ns=start_ns,
@@ -92,6 +92,13 @@ class ReadableSpans:
             parent_id = None if remote is None else f"{remote:016x}"
             run = self._runs[key] = Run(text, text, conversation_id, user_id, parent_span_id=parent_id)
         return run
+
+
+class Seen(NamedTuple):
+    """The attributes of a span, read once from the SDK, and what they and its events say about a step."""
+
+    attributes: dict[str, Any]
+    mapped: Mapped
 
 
 class BegunFields(TypedDict):
@@ -122,7 +129,7 @@ class EndedFields(BegunFields):
 
 
 def begun_fields(
-    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Mapped | None = None
+    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Seen | None = None
 ) -> BegunFields:
     """
     Return what a span has when it begins.
@@ -131,35 +138,37 @@ def begun_fields(
         span: Open or finished.
         own: Its context.
         parent_id: Of the span of ours.
-        seen: What its attributes say about it, if that is known already.
+        seen: What is known of it already.
     """
     if seen is None:
-        seen = mapped(span.attributes or {})
+        seen = seen_in(span)
+    attributes, about = seen
     return {
-        "kind": seen.kind,
+        "kind": about.kind,
         "name": capture_label(span.name),
-        "input": seen.input,
-        "tags": seen.tags,
-        "attributes": captured_attributes(span.attributes),
+        "input": about.input,
+        "tags": about.tags,
+        "attributes": captured_attributes(attributes),
         "links": tuple(map(link_of, span.links)),
         "span_kind": SpanKind(span.kind.name.lower()),
-        "origin": origin_of(span, own, parent_id),
+        "origin": origin_of(span, own, parent_id, attributes),
     }
 
 
 def ended_fields(
-    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Mapped | None = None
+    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, seen: Seen | None = None
 ) -> EndedFields:
     """Return what a finished span has; the arguments are those of `begun_fields`."""
     if seen is None:
-        seen = mapped(described(span))
+        seen = seen_in(span)
+    attributes, about = seen
     description = span.status.description
     return {
         **begun_fields(span, own, parent_id, seen),
-        "output": seen.output,
-        "metadata": seen.metadata,
-        "usage": seen.usage,
-        "error": error_of(span),
+        "output": about.output,
+        "metadata": about.metadata,
+        "usage": about.usage,
+        "error": error_of(span, attributes),
         "events": tuple(map(event_of, span.events)),
         "status_message": capture_text(description) if description else None,
         "dropped_attributes_count": span.dropped_attributes,
@@ -168,21 +177,24 @@ def ended_fields(
     }
 
 
-def described(span: ReadableSpan) -> dict[str, Any]:
-    """Return the attributes that say what a span is about, with the messages that events hold."""
-    attributes: dict[str, Any] = dict(span.attributes or {})
-    messages: dict[str, list[Any]] = {}
+def seen_in(span: ReadableSpan) -> Seen:
+    """Return what a span says about itself, with the messages that its events hold."""
+    attributes: dict[str, Any] = dict((span.attributes or {}).items())
+    messages: dict[str, Any] = {}
     for event in span.events:
-        if not event.name.startswith("gen_ai."):
+        name = str(event.name)
+        if not name.startswith("gen_ai."):
             continue
         told = event.attributes or {}
-        for key in _CONTENT_EVENTS.get(event.name, ()):
+        for key in _CONTENT_EVENTS.get(name, ()):
             if key in told:
-                attributes.setdefault(key, told[key])
-        if (role := _MESSAGE_EVENTS.get(event.name)) is not None:
-            side = "gen_ai.output.messages" if event.name == "gen_ai.choice" else "gen_ai.input.messages"
-            messages.setdefault(side, []).append(_message(role, told))
-    return {**messages, **attributes}
+                messages.setdefault(key, told[key])
+        if (role := _MESSAGE_EVENTS.get(name)) is not None:
+            side = "gen_ai.output.messages" if name == "gen_ai.choice" else "gen_ai.input.messages"
+            listed = messages.setdefault(side, [])
+            if isinstance(listed, list):
+                listed.append(_message(role, told))
+    return Seen(attributes, mapped({**messages, **attributes} if messages else attributes))
 
 
 def _message(role: str, told: Mapping[str, Any]) -> Any:
@@ -231,7 +243,9 @@ def link_of(link: trace.Link) -> SpanLink:
     )
 
 
-def origin_of(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None) -> SpanOrigin:
+def origin_of(
+    span: ReadableSpan, own: trace.SpanContext, parent_id: str | None, attributes: Mapping[str, Any]
+) -> SpanOrigin:
     """Return what a span has beside its attributes: scope, schema, `tracestate`, types that JSON does not have."""
     parent = span.parent
     # A step of ours may be the parent instead.
@@ -239,7 +253,7 @@ def origin_of(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None)
     scope = span.instrumentation_scope
     state = own.trace_state.to_header() or None
     ok = span.status.status_code is trace.StatusCode.OK
-    retyped = tuple(retyped_values(span))
+    retyped = tuple(retyped_values(span, attributes))
     flags = int(own.trace_flags)
     if scope is None:
         return SpanOrigin(
@@ -258,11 +272,10 @@ def origin_of(span: ReadableSpan, own: trace.SpanContext, parent_id: str | None)
     )
 
 
-def error_of(span: ReadableSpan) -> ErrorDetails | None:
+def error_of(span: ReadableSpan, attributes: Mapping[str, Any]) -> ErrorDetails | None:
     """Return the error of a span whose status is an error."""
     if span.status.status_code is not trace.StatusCode.ERROR:
         return None  # a recorded exception that was handled is an event
-    attributes = span.attributes or {}
     for event in reversed(span.events):
         if event.name == "exception":
             told: Mapping[str, Any] = event.attributes or {}
