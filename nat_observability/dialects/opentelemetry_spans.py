@@ -230,6 +230,14 @@ _TAGS = ("tag.tags", "langfuse.trace.tags", "logfire.tags")
 _TAGS_WITH_COMMAS = "langsmith.span.tags"
 _METADATA = ("metadata", "langfuse.observation.metadata", "langfuse.trace.metadata")
 _MAX_ID = 256  # characters, as of an id in a header
+_WORDS = frozenset(
+    {
+        *(*_KINDS, *_IMPLIED, *_INPUTS, *_OUTPUTS),
+        *(*_CONVERSATIONS, *_USERS, *_TAGS, _TAGS_WITH_COMMAS, *_METADATA),
+    }
+)
+"""One of these has a span that says anything; numbered attributes and counts are only read beside a kind."""
+
 _INDEX = re.compile(r"(\d{1,6})\.(.+)", re.ASCII)
 
 
@@ -250,6 +258,9 @@ class Mapped(NamedTuple):
     user_id: str | None = None
 
 
+_NOTHING = Mapped(StepKind.SPAN, None, None, None, (), None)
+
+
 def mapped(attributes: Mapping[str, Any]) -> Mapped:
     """
     Return the step that a span with these attributes describes. Never raises.
@@ -258,8 +269,8 @@ def mapped(attributes: Mapping[str, Any]) -> Mapped:
     and Vercel's AI SDK are known; a span of any other instrumentation is of kind SPAN. Token counts are a step's usage
     if it is a model call; an agent's span repeats those of its model calls.
     """
-    if not attributes:
-        return Mapped(StepKind.SPAN, None, None, None, (), None)
+    if _WORDS.isdisjoint(attributes):
+        return _NOTHING
     kind = _kind(attributes)
     usage = None
     if kind is StepKind.LLM or kind is StepKind.EMBEDDING:
@@ -291,7 +302,10 @@ def _kind(attributes: Mapping[str, Any]) -> StepKind:
 
 
 def _first(attributes: Mapping[str, Any], keys: Iterable[str]) -> Any:
-    return next((attributes[key] for key in keys if key in attributes), None)
+    for key in keys:
+        if key in attributes:
+            return attributes[key]
+    return None
 
 
 def _payload(attributes: Mapping[str, Any], keys: Iterable[str], flat: Iterable[tuple[str, str]]) -> Captured:
