@@ -77,7 +77,7 @@ def main(checkout: Path, folder: Path) -> None:
 
     from nat_observability import ExporterManager
 
-    nat.observability.exporter_manager.ExporterManager = ExporterManager  # type: ignore[misc, assignment]
+    nat.observability.exporter_manager.ExporterManager = ExporterManager
     # The fixtures of some tests are in a package of the toolkit that few have installed.
     fixtures = checkout / "packages" / "nvidia_nat_test" / "src"
     sys.path.append(str(fixtures))

@@ -119,7 +119,13 @@ class TestLossless:
     def test_what_the_sdk_holds_is_what_arrives(self) -> None:
         """Names, kinds, status, attributes of each type, events, links, scope, parents and resource."""
         seen = InMemorySpanExporter()
-        attributes = {"service.name": "shop", "zone": 3, "on": True, "share": 0.5, "many": ["a", "b"]}
+        attributes: dict[str, Any] = {
+            "service.name": "shop",
+            "zone": 3,
+            "on": True,
+            "share": 0.5,
+            "many": ["a", "b"],
+        }
         resource = Resource(attributes, "https://schema/resource")
         with OtlpReceiver() as receiver:
             ours = ObservabilitySpanProcessor(otlp_to(receiver))
