@@ -26,13 +26,13 @@ FAILS_ANYWAY = {"TestTypeIntrospectionMixin::test_no_orig_bases_error"}
 @pytest.mark.skipif(CHECKOUT is None, reason="no checkout of the toolkit. Cure: NAT_CHECKOUT=path/to/it")
 def test_the_toolkit_s_own_tests_pass_with_our_manager(tmp_path: Path) -> None:
     """All 45 of its manager, in our words, and those of its exporters and processors; the page lists every file."""
-    path = filter(None, [os.environ.get("PYTHONPATH")])
+    paths = filter(None, [os.environ.get("PYTHONPATH")])
     ran = subprocess.run(
         [sys.executable, PROGRAM, str(CHECKOUT), str(tmp_path / "tests")],
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[2]), *path])},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[2]), *paths])},
     )
     assert ran.returncode == 0, ran.stderr
     files: dict[str, list[Any]] = json.loads(ran.stdout.splitlines()[-1])
