@@ -133,7 +133,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         name="flag",
         near=Condition(_is_flag),
         pattern=re.compile(
-            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
+            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z0-9\x80-\xff][\w.\-\x80-\xff]*+)"
             # Not the text of a help, in a column of its own.
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".

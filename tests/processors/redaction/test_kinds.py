@@ -428,6 +428,8 @@ def test_texts_that_only_look_secret_stay() -> None:
         ("PASSWORD='k9Xm'\"2Qw7\"Tz ./run", ["k9Xm'", "2Qw7", "Tz "]),
         ("export TOKEN='k9Xm'\\''2Qw7Tz'", ["2Qw7Tz"]),
         ("--password=k9\\ Xm2Qw7Tz -v", ["Xm2Qw7Tz"]),
+        ("['run', '--2fa', 'k9Xm2Qw7Tz']", ["k9Xm2Qw7Tz"]),
+        ("--2fa-token k9Xm2Qw7Tz", ["k9Xm2Qw7Tz"]),
         ("password: k9'Xm2Qw7Tz", ["Xm2Qw7Tz"]),
         ("password=a<k9Xm2Qw7Tz", ["k9Xm2Qw7Tz"]),
         ("Authorization: Bearer k9Xm2Qw7Tz\r\n abcdefghi123\r\nHost: x", ["abcdefghi123"]),
