@@ -54,7 +54,7 @@ _TURNED = re.compile(
     + rb")\s?\)"
 )
 _NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.&*$@>-"
-_ENDS = (b"", b",", b")", b"\r", b"\n", b"\\", b"(", b" ")
+_ENDS = (b"", b",", b")", b"\r", b"\n", b"\\", b"(")
 _TURNS = re.compile(rb"\.(?:equals|equalsIgnoreCase|Equals|compareTo|eq|eql\?)\(\s?\Z")
 
 
