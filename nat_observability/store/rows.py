@@ -44,6 +44,7 @@ class _LinkRow(msgspec.Struct):
     trace_state: str | None = None
     trace_flags: int = 0
     dropped_attributes_count: int = 0
+    is_remote: bool | None = None
 
 
 class _OriginRow(msgspec.Struct):
@@ -54,6 +55,8 @@ class _OriginRow(msgspec.Struct):
     trace_state: str | None = None
     ok: bool = False
     retyped: tuple[tuple[str, str], ...] = ()
+    trace_flags: int = 1
+    parent_is_remote: bool = False
 
 
 _event_rows = msgspec.json.Decoder(list[_EventRow]).decode
@@ -78,6 +81,7 @@ def _links(text: str) -> tuple[SpanLink, ...]:
             row.trace_state,
             row.trace_flags,
             row.dropped_attributes_count,
+            row.is_remote,
         )
         for row in _link_rows(text)
     )
@@ -93,6 +97,8 @@ def _origin(text: str) -> SpanOrigin:
         row.trace_state,
         row.ok,
         row.retyped,
+        row.trace_flags,
+        row.parent_is_remote,
     )
 
 

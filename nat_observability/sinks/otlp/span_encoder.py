@@ -98,15 +98,20 @@ class SpanEncoder:
     Args:
         resource: The attributes of the resource; `service.name` is "unknown_service" if it is missing.
         vocabulary: The dialects of the back end.
+        schema_url: Of the resource.
     """
 
-    def __init__(self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS) -> None:
+    def __init__(
+        self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS, schema_url: str | None = None
+    ) -> None:
         self._vocabulary = vocabulary
         attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
             attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
+        if schema_url is not None:
+            self._resource += length_delimited(3, schema_url.encode())
         scope = length_delimited(1, b"nat_observability") + length_delimited(2, __version__.encode())
         self._scope = length_delimited(1, scope)
         if vocabulary.schema_url is not None:
@@ -299,6 +304,9 @@ class SpanEncoder:
         if span.status is Status.INCOMPLETE:
             attributes.pop("nat.span.incomplete", None)  # it comes with the status
         flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
+        if span.origin is not None:
+            flags = _REMOTE_PARENT if span.origin.parent_is_remote else flags
+            flags = b"%b%c%b" % (flags[:2], span.origin.trace_flags & 0xFF, flags[3:])
         parts = [
             ids,
             length_delimited(5, self._vocabulary.span_name(span, attributes).encode()),
