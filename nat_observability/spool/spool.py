@@ -148,7 +148,8 @@ class Spool:
         """
         Take over the files of processes that have died since; to be called now and then.
 
-        A file of its own that was deleted meanwhile, or moved away, is written again. Files that would not fit into `max_bytes` are left until there is room. Does nothing if it is not open.
+        Its own that were deleted meanwhile, or moved away, are written again. Files that would not fit into `max_bytes`
+        are left until there is room. Does nothing if it is not open.
         """
         with self.lock:
             if not self._files.is_open:

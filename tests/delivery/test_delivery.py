@@ -896,28 +896,28 @@ async def test_g8_an_error_whose_text_takes_its_time_holds_up_no_recording() -> 
     """Nor does one that records a step: the health asks for it without the lock."""
     asked, answered = threading.Event(), threading.Event()
 
-    class Slow(Exception):
+    class SlowError(Exception):
         asks = False
 
         def __str__(self) -> str:
-            if Slow.asks:
+            if SlowError.asks:
                 asked.set()
                 answered.wait(10.0)
             return "slow"
 
-    sink = ScriptedSink(Slow())
+    sink = ScriptedSink(SlowError())
     delivery = Delivery("main", sink, limits=DeliveryLimits(batch_age=0.0), loop_source=RunningLoop())
     lease = await opened(delivery)
     accept(lease, 1)
     await asyncio.wrap_future(lease.settled())
-    Slow.asks = True
+    SlowError.asks = True
     health = asyncio.create_task(asyncio.to_thread(delivery.health))
     await until(asked.is_set)
     recording = asyncio.create_task(asyncio.to_thread(accept, lease, 1))
     done, _ = await asyncio.wait([recording], timeout=5.0)
     answered.set()
     assert done
-    assert (await health).last_error == "Slow: slow"
+    assert (await health).last_error == "SlowError: slow"
     lease.release()
     await asyncio.wrap_future(delivery.closed())
 
