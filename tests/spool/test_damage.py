@@ -285,7 +285,7 @@ def test_a_spool_whose_directory_is_deleted_makes_a_new_one(tmp_path: Path) -> N
         assert taken(spool) == [b"waits", b"new"]
 
 
-@pytest.mark.parametrize("how", ["deleted", "moved"])
+@pytest.mark.parametrize("how", ["deleted", "moved", "copied"])
 @pytest.mark.parametrize("call", ["close", "adopt"])
 def test_a_spool_whose_directory_is_gone_at_the_end_leaves_everything_behind(
     how: str, call: str, tmp_path: Path
@@ -298,10 +298,12 @@ def test_a_spool_whose_directory_is_gone_at_the_end_leaves_everything_behind(
     spool.open()
     spool.append([b"taken"], taken=True)
     spool.append([b"waits"], taken=False)
+    if how != "deleted":
+        directory.rename(tmp_path / "elsewhere")
+    if how == "copied":  # as to another disk, with a link in its place
+        shutil.copytree(tmp_path / "elsewhere", directory)
     if how == "deleted":
         shutil.rmtree(directory)
-    else:
-        directory.rename(tmp_path / "elsewhere")
     with structlog.testing.capture_logs() as logs:
         spool.adopt() if call == "adopt" else spool.close()
     assert [(line["event"], line["lost"]) for line in logs] == [("spool_set_aside", 0)]
