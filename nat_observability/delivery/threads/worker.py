@@ -218,6 +218,7 @@ class BlockingWorker:
     def __init__(self, name: str, after: Worker | None = None) -> None:
         self._name = name
         self._lock = threading.RLock()
+        self._calls: _Calls
         if isinstance(after, BlockingWorker) and after._calls.join_if_busy():
             self._calls = after._calls
         else:
@@ -225,7 +226,7 @@ class BlockingWorker:
 
     def _begin(self) -> None:
         check_threads(self._name)
-        calls = self._calls = _Calls()
+        self._calls = calls = _Calls()
         calls.thread = threading.Thread(target=_work, args=(calls,), name=self._name, daemon=True)
         try:
             start_thread(calls.thread)

@@ -21,6 +21,12 @@ from tests.processes import run_program, skip_without
 PATIENCE = 10.0
 
 
+def hang(entered: threading.Event, let_go: threading.Event) -> None:
+    """Make a call that does not return before it is let go."""
+    entered.set()
+    let_go.wait(PATIENCE)
+
+
 def on(loop: asyncio.AbstractEventLoop) -> threading.Thread:
     """Return the thread that a loop runs on."""
 
@@ -547,7 +553,7 @@ def test_workers_after_one_that_hangs_take_no_more_threads() -> None:
     order: list[int] = []
     before = threading.active_count()
     worker = BlockingWorker("nat-observability-worker")
-    worker.submit(lambda: entered.set() or let_go.wait(PATIENCE))
+    worker.submit(partial(hang, entered, let_go))
     assert entered.wait(PATIENCE)
     for number in range(20):
         worker.end()
@@ -570,7 +576,7 @@ def test_calls_that_are_given_up_while_another_hangs_keep_nothing() -> None:
         pass
 
     worker = BlockingWorker("nat-observability-worker")
-    worker.submit(lambda: entered.set() or let_go.wait(PATIENCE))
+    worker.submit(partial(hang, entered, let_go))
     assert entered.wait(PATIENCE)
     seen: list[weakref.ref[object]] = []
     for _ in range(20):
