@@ -46,7 +46,10 @@ _CURES: tuple[tuple[str, str], ...] = (
         r"refused|connect call failed|unreachable|unavailable|cannot connect",
         "Nothing answers there: check host and port in {endpoint}, and that the back end runs.",
     ),
-    (r"no answer|timed? ?out|deadline", "It does not answer in time: check {endpoint}, proxies and firewalls."),
+    (
+        r"no answer|timed? ?out|deadline",
+        "It does not answer in time: check {endpoint}, proxies and firewalls.",
+    ),
 )
 
 _KEYS = {"langfuse": "{public_key} and {secret_key}", "phoenix": "{api_key}"}
