@@ -142,8 +142,8 @@ def dropped_of(cell: Any, rest: int) -> dict[str, int]:
 
 def run_of(row: tuple[Any, ...]) -> Run:
     """Return the run of a row that begins with its ids and its tags."""
-    run_id, trace_id, *others, cell = map(text_of, row[:RUN_COLUMNS])
-    run = Run(run_id or "", trace_id or "", *others)
+    run_id, trace_id, conversation, user, workflow, parent, cell = map(text_of, row[:RUN_COLUMNS])
+    run = Run(run_id or "", trace_id or "", conversation, user, workflow, parent)
     if cell is None:
         return run
     try:
@@ -169,7 +169,10 @@ def stored_run_of(row: tuple[Any, ...], alive_ns: int) -> StoredRun:
     counters, activity = None, None
     if more:
         *counts, cost, beat_ns = more
-        counters = RunCounters(*map(number_of, counts), amount_of(cost))
+        spans, errors, incomplete, models, tools, prompt, completion, total = map(number_of, counts)
+        counters = RunCounters(
+            spans, errors, incomplete, models, tools, prompt, completion, total, amount_of(cost)
+        )
         activity = None if beat_ns is None else _activity(number_of(beat_ns), alive_ns)
     return StoredRun(
         run_of(row), text_of(name), status, number_of(start_ns), number_of(end_ns), error, counters, activity
@@ -218,7 +221,8 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
     running = status == RUNNING
     known_status = Status.INCOMPLETE if running else read("status", status, Status, Status.INCOMPLETE)
     counts = read("dropped", dropped, _dropped, (0, 0, 0))
-    own_events = read("events", events, _events, ())
+    none: tuple[SpanEvent, ...] = ()
+    own_events = read("events", events, _events, none)
     span = Span(
         run=run,
         kind=known_kind,
@@ -230,7 +234,7 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
         status=known_status,
         input=_captured(given, given_type),
         output=_captured(result, result_type),
-        metadata=_captured(metadata, "json"),
+        metadata=_json(metadata),
         tags=read("tags", tags, _tags, ()),
         usage=None
         if row[13] is None
@@ -240,7 +244,7 @@ def span_of(run: Run, row: tuple[Any, ...]) -> tuple[Span, bool]:
         else ErrorDetails(text_of(error_type) or "", text_of(message) or "", text_of(traceback)),
         chunks=number_of(chunks),
         first_chunk_ns=None if first_chunk_ns is None else number_of(first_chunk_ns),
-        attributes=_captured(attributes, "json"),
+        attributes=_json(attributes),
         links=read("links", links, _links, ()),
         span_kind=read("span_kind", span_kind, SpanKind, known_kind.span_kind),
         status_message=text_of(status_message),
@@ -263,5 +267,9 @@ def piece_of(part: str, cell: Any, kind: Any, offset: int, length: int) -> Conte
 
 
 def _captured(cell: Any, kind: Any) -> msgspec.Raw | str | None:
+    return _json(cell) if kind == "json" else text_of(cell)
+
+
+def _json(cell: Any) -> msgspec.Raw | None:
     text = text_of(cell)
-    return msgspec.Raw(text.encode()) if text is not None and kind == "json" else text
+    return None if text is None else msgspec.Raw(text.encode())
