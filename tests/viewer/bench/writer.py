@@ -171,7 +171,7 @@ def _looked_on(table: Table, folder: Path) -> None:
             [each[at] for each in alone],
             bar,
         )
-    _row(table, "viewer looking on, time, 2,048 a second", *paced, bar=5)
+    _row(table, "viewer looking on, time, 2,048 a second", paced[False], paced[True], 5)
 
 
 @contextmanager
