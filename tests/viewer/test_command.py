@@ -8,6 +8,7 @@ from pathlib import Path
 from click.testing import CliRunner
 
 from nat_observability.cli.ui import ui
+from tests.processes import run_program
 from tests.viewer.stores import make_store
 
 
@@ -51,3 +52,12 @@ def test_what_is_no_store_is_said_at_once(tmp_path: Path) -> None:
         first = output.splitlines()[0]
         assert first.startswith(f"warning: {path}: "), first
         assert says in first
+
+
+def test_the_server_imports_little() -> None:
+    """What only other commands, or an export, need is left out: it would take as long to import as all the rest."""
+    program = """
+        import sys, nat_observability.cli.ui, nat_observability.viewer.serving
+        print(*({"rich", "structlog", "pydantic", "nat_observability.recording.capture"} & set(sys.modules)))
+    """
+    assert run_program(program, fresh=True).stdout.split() == []
