@@ -515,7 +515,9 @@ def test_cells_of_a_wrong_type_hide_nothing_else(path: Path, wrong: object) -> N
         assert set(runs) == {"run-1", "run-2"}
         assert (runs["run-1"].status, runs["run-2"].status) == ("open", "ok")
         assert "status" in (runs["run-1"].error or "")
-        assert all(type(number) is int for number in msgspec.structs.astuple(runs["run-1"].counters)[:-1])
+        counters = runs["run-1"].counters
+        assert counters is not None
+        assert all(type(number) is int for number in msgspec.structs.astuple(counters)[:-1])
         spans = {span.span_id: span for span in store.spans("run-1")}
         assert spans["first"].events == ()
         assert (spans["second"].kind, spans["second"].status) == (StepKind.CUSTOM, Status.INCOMPLETE)
@@ -531,7 +533,7 @@ def test_cells_of_a_wrong_type_hide_nothing_else(path: Path, wrong: object) -> N
         assert sum(store.ledgers("run-1")["main"].dropped.values()) == (0 if wrong == "{}" else 2)
         assert store.counts()["runs"] == 2
         for by in ("name", "kind", "model", "workflow"):
-            assert store.statistics(by).complete  # type: ignore[arg-type]
+            assert store.statistics(by).complete
         assert store.search("first").complete
 
 
