@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.bars import BARS
+from benchmarks.bars import BARS, BESIDE
 from benchmarks.contenders import NAT
 from benchmarks.contenders import installed as installed_for_otlp
 from benchmarks.default_contenders import NEEDS, installed
@@ -114,7 +114,7 @@ def _profiles(results: list[Result]) -> dict[str, dict[str, float]]:
     """Return where the CPU time of each missed row goes."""
     missed = {each.key for each in results if each.holds is False}
     profiles: dict[str, dict[str, float]] = {}
-    for bar in BARS:
+    for bar in (*BARS, *BESIDE):
         if bar.key in missed and bar.profile:
             try:
                 profiles[bar.key] = shares_of(bar.key)

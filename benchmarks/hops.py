@@ -1,9 +1,9 @@
 """
 Which files and functions of the product one step and one setting pass: `python -m benchmarks.hops` prints them.
 
-A sink's upkeep has a timer of its own, twice a second, and its round may fall into the time of a step. What the round
-calls is not on the step's way and is left out. The step that is counted is the first of its name; what the next one
-like it passes is printed beside it, because much is made once for each name.
+A sink's upkeep has a timer of its own, twice a second, and its round may fall into the time of a step. What timer and
+round call is not on the step's way and is left out. The step that is counted is the first of its name; what the next
+one like it passes is printed beside it, because much is made once for each name.
 """
 
 from __future__ import annotations
@@ -27,13 +27,15 @@ from nat_observability.delivery.sending.periodic_work import Upkeep
 _PRODUCT = str(Path(nat_observability.__file__).parent)
 _PREFIX = "NAT_OBSERVABILITY_EXPORTERS__MAIN__"
 _MOST = {"SQLite": 12, "OTLP": 14}
+_UPKEEP = (Upkeep.due.__code__, Upkeep.round.__code__)
 
 
 class Hops:
     """
     The functions of the product that are called while it looks, by file, in the order of their first calls.
 
-    What is called below `Upkeep.round` is left out. `stop` ends the look: threads that go on are no longer noted.
+    What is called below `Upkeep.due` and `Upkeep.round` is left out. `stop` ends the look: threads that go on are no
+    longer noted.
     """
 
     def __init__(self) -> None:
@@ -71,10 +73,10 @@ class Hops:
 
 
 def _is_upkeep(frame: FrameType) -> bool:
-    """Say whether a call is a part of the round that a sink's upkeep makes on its own timer."""
+    """Say whether a call is a part of what a sink's upkeep does on its own timer."""
     caller: FrameType | None = frame
     while caller is not None:
-        if caller.f_code is Upkeep.round.__code__:
+        if caller.f_code in _UPKEEP:
             return True
         caller = caller.f_back
     return False
@@ -166,7 +168,7 @@ def main() -> int:
             print(f"another one like it: {like_it.counted}; without {once}")
             hops_of_one_setting().print(f"one environment variable to an exporter for {destination}")
         server.shutdown()
-    print("left out: what Upkeep.round calls, twice a second, on its own timer")
+    print("left out: what Upkeep.due and Upkeep.round call, twice a second, on their own timer")
     return 1 if any(counted[destination] > most for destination, most in _MOST.items()) else 0
 
 

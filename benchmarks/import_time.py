@@ -51,7 +51,11 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 provider = TracerProvider(shutdown_on_exit=False)
 provider.add_span_processor(BatchSpanProcessor(InMemorySpanExporter()))
 """
-_ASYNCIO = "import asyncio; asyncio.run(asyncio.sleep(0))"
+LIBRARIES = f"import asyncio; asyncio.run(asyncio.sleep(0))\nimport {_LIBRARIES}"
+"""A program that imports the libraries alone."""
+
+STARTED = f"{LIBRARIES}\n{_START.format('')}"
+"""One that imports and starts the container after that."""
 
 
 class Interpreters:
@@ -75,27 +79,43 @@ class Interpreters:
 
     def milliseconds(self, program: str) -> float:
         """Return the CPU time of a program in a fresh interpreter, threads that it starts included."""
+        return float(self._run(program).stdout.split()[-1])
+
+    def imported(self, program: str) -> dict[str, float]:
+        """Return the modules that a program imports, each with the milliseconds that it takes itself."""
+        found: dict[str, float] = {}
+        for line in self._run(program, "-X", "importtime").stderr.splitlines():
+            times, _, name = line.removeprefix("import time:").rpartition("|")
+            own = times.partition("|")[0].strip()
+            if own.isdecimal():
+                found[name.strip()] = float(own) / 1000
+        return found
+
+    def _run(self, program: str, *options: str) -> subprocess.CompletedProcess[str]:
         # No handlers of its own at the exit: what is measured has been printed by then.
-        command = [
-            sys.executable,
-            "-c",
-            _TIMED.format(program) + "\nimport os, sys; sys.stdout.flush(); os._exit(0)",
-        ]
-        done = subprocess.run(command, cwd=_ROOT, env=self._environment, check=True, stdout=subprocess.PIPE)
-        return float(done.stdout.split()[-1])
+        code = (
+            _TIMED.format(program) + "\nimport os, sys; sys.stdout.flush(); sys.stderr.flush(); os._exit(0)"
+        )
+        return subprocess.run(
+            [sys.executable, *options, "-c", code],
+            cwd=_ROOT,
+            env=self._environment,
+            check=True,
+            capture_output=True,
+            text=True,
+        )
 
 
 def measure() -> list[Row]:
     """Measure in turns."""
-    libraries = f"import {_LIBRARIES}"
     cases = {
-        "libraries": f"{_ASYNCIO}\n{libraries}",
-        "package": f"{_ASYNCIO}\n{libraries}\nimport nat_observability",
-        "container": f"{_ASYNCIO}\n{libraries}\nimport nat_observability.containers",
-        "start": f"{_ASYNCIO}\n{libraries}\n{_START.format('')}",
-        "start, unredacted": f"{_ASYNCIO}\n{libraries}\nimport os\n"
+        "libraries": LIBRARIES,
+        "package": f"{LIBRARIES}\nimport nat_observability",
+        "container": f"{LIBRARIES}\nimport nat_observability.containers",
+        "start": STARTED,
+        "start, unredacted": f"{LIBRARIES}\nimport os\n"
         f"os.environ['NAT_OBSERVABILITY_REDACT'] = 'false'\n{_START.format('')}",
-        "first span": f"{_ASYNCIO}\n{libraries}\n{_START.format(_STEP)}",
+        "first span": f"{LIBRARIES}\n{_START.format(_STEP)}",
     }
     has_sdk = find_spec("opentelemetry") is not None and find_spec("opentelemetry.sdk") is not None
     if has_sdk:

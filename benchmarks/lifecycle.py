@@ -80,7 +80,7 @@ async def lifecycles() -> list[Row]:
     rows.append(
         at_most(
             "1000 runs at once, 5 exporters, each", "µs", together * 1e3, "one at a time", single * 1e3, 1.5
-        )
+        ).under("isolated-at-once")
     )
     return rows
 

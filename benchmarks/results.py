@@ -40,8 +40,9 @@ class Result:
     One row, the medians of several runs.
 
     `ratio` is ours to theirs; `least` and `most` are the smallest and the largest of the runs, or of a single run the
-    quartiles of its rounds. `holds` says whether the bar holds in most of them; None if there is no bar, or the machine
-    was too noisy to tell. `unredacted` is our figure without redaction, `key` the row's place in the pages' tables.
+    quartiles of its rounds, if it has any. `holds` says whether the bar holds in most of them; None if there is no bar,
+    or the machine was too noisy to tell. `unredacted` is our figure without redaction, `key` the row's place in the
+    pages' tables.
     """
 
     script: str
@@ -71,7 +72,7 @@ class Result:
             return "held" if self.holds else "missed"
         if not self.bar:
             return ""
-        return "no verdict: noisy" if self.is_noisy else "no verdict: peer missing"
+        return "no verdict: peer missing" if self.theirs is None else "no verdict: noisy"
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -92,7 +93,7 @@ def merged(script: str, runs: Sequence[Sequence[dict[str, Any]]]) -> list[Result
         theirs = [row["theirs"] for row in rows if row["theirs"] is not None]
         held = [row["holds"] for row in rows if row["holds"] is not None]
         unredacted = [row["unredacted"] for row in rows if row["unredacted"] is not None]
-        spread = (rows[0]["ratios"] or ratios) if len(ratios) == 1 else ratios
+        spread = (rows[0]["ratios"] or ()) if len(ratios) == 1 else ratios
         result = Result(
             script,
             name,

@@ -143,7 +143,7 @@ async def spans(*, payload: bool) -> Row:
             return missing(name, unit, (await in_turns(partial(ours, COUNT)))[0], SDK, f"at most {ratio:g}x")
         async with discarding(SDK, payload=payload) as sdk:
             mine, theirs = await in_turns(partial(ours, COUNT), partial(sdk, COUNT))
-    return at_most(name, unit, mine, SDK, theirs, ratio)
+    return at_most(name, unit, mine, SDK, theirs, ratio).under("joined-text" if payload else "joined")
 
 
 async def detailed() -> Row:

@@ -342,7 +342,7 @@ class Delivery:
                 len(accounting.in_flight),
                 None if loop is None else loop.last_batch_s,
                 max(0, accounting.ledger.pending - accounting.in_memory),
-                BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker_state,
+                BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker.state,
                 None if error is None else describe(error),
                 loop is not None and loop.last_batch_failed,
                 None if loop is None or not state.phase.at_work else loop.last_success_s,

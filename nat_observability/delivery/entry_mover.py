@@ -12,11 +12,12 @@ from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import SAVE_ITEMS, Accounting
 from nat_observability.delivery.lease import NEVER, Entry
 from nat_observability.delivery.limits import DeliveryLimits
-from nat_observability.delivery.sending.retry import Deferral, Outcome, Retry, longest_backoff
+from nat_observability.delivery.sending.deferral import Deferral
+from nat_observability.delivery.sending.retry import LAST_TRY, Outcome, Retry, Saved
 from nat_observability.delivery.state import State
-from nat_observability.delivery.threads.worker import suppress_instrumentation
-from nat_observability.errors import RetryableWriteError
-from nat_observability.foreign_errors import describe
+from nat_observability.delivery.threads.worker import as_exception, suppress_instrumentation
+from nat_observability.events import Item
+from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
 from nat_observability.system.clock import monotonic
@@ -51,14 +52,14 @@ class EntryMover:
         accounting: Its queue and counts.
         sink: Where batches are written.
         limits: Of batches, tries, times and the spool.
-        loop: The event loop, on which everything here is called.
+        loop: On which everything here is called.
         spool: None if nothing is spooled.
         observer: Measures each batch.
 
     Attributes:
-        dismissed: Whether it was given up. What is under way then no longer counts. Set under the lock.
+        dismissed: Whether it was given up, and what is under way no longer counts. Set under the lock.
         signal: Set to have the queue looked at again.
-        retry: Writes each batch.
+        retry: Decides about a batch that is not taken at once.
         sends: The tasks of the batches that are being sent.
         last_batch_s: Seconds that the last batch took.
         last_batch_failed: Whether the back end took nothing of the last batch.
@@ -79,6 +80,7 @@ class EntryMover:
         self._name = name
         self._state = state
         self._accounting = accounting
+        self._sink = sink
         self._limits = limits
         self._loop = loop
         self._spool = spool
@@ -91,22 +93,22 @@ class EntryMover:
         self.last_success = loop.time()
         # A queue hardly larger in bytes than a batch would fill up, and drop, before a batch is complete.
         self._due_bytes = min(limits.batch_bytes, max(1, limits.queue_bytes * 3 // 4))
-        self.retry = Retry(name, sink, limits, loop)
-        self._deferral = Deferral(name, limits, loop.time)
-        self._to_defer: list[Entry] = []  # not yet in the spool, where they have to wait
+        self.retry = Retry(name, self._write, limits, loop)
+        self._deferral = Deferral(name, limits, loop.time, accounting, self.retry)
+        # The writes under way, and whether a spool has their items.
+        self._writes: dict[asyncio.Timeout, Saved] = {}
         self.sends: set[asyncio.Task[None]] = set()
         self._gave_up = False
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
         self._due_at: float | None = None
-        # The earliest times for these: sending, reading the spool, spilling into it, looking for files that others
-        # left.
+        # The earliest times to send, to read the spool, to spill into it, and to look for files that others left.
         self._send_at = self._fetch_at = self._spill_at = self._adopt_at = 0.0
 
     def begin(self) -> None:
         """Begin with a sink that was just opened."""
         self._gave_up = False
-        self._deferral.take()  # by keys of a spool that was closed since: they wait there
+        self._deferral.take()  # keys of a spool that was closed since: they wait there
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
 
@@ -117,45 +119,50 @@ class EntryMover:
             inlet = self._accounting.inlet
             since = None if inlet is None else inlet.passing_since
             self._due_at = (self._loop.time() if since is None else since) + self._limits.batch_age
-        # This one and its event loop have ended meanwhile; or the loop broke, and another one is about to take over.
-        with suppress(RuntimeError):
+        with suppress(RuntimeError):  # this loop has ended, or broke and another one takes over
             self._loop.call_soon_threadsafe(self.signal.set)
 
     async def run(self) -> bool:
         """
-        Save and send until the delivery is unwanted and nothing waits.
+        Save and send until the delivery is unwanted and nothing waits. In a task of its own.
 
-        Returns:
-            Whether to close the sink: False if the loop was dismissed.
+        Returns whether to close the sink: not if the loop was dismissed.
         """
-        state = self._state
-        self._is_suppressed = suppress_instrumentation()
-        while True:
-            self.signal.clear()
-            if state.last_call and not self.retry.is_ending:
-                until = state.last_call_until
-                self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
-                await self._save_what_is_sent()
-                self.retry.cut_saved()
-                self._try_deferred_again()
-            with locking.lock:
-                if self.dismissed:
-                    return False
-                move = self._next_move(self._loop.time())
-                if move is None:
-                    state.closing()
-                    if self._spool is not None:
-                        # What a lease that is taken from now on accepts waits in the queue, to open this again.
-                        self._spool.stop_saving()
-                    return True
-            await move()
-            if self._accounting.losses.unlogged:
-                self._accounting.log_losses()
+        try:
+            self._is_suppressed = suppress_instrumentation()
+            while True:
+                self.signal.clear()
+                if self._state.last_call and not self.retry.is_ending:
+                    await self._begin_to_end()
+                with locking.lock:
+                    if self.dismissed:
+                        return False
+                    move = self._next_move(self._loop.time())
+                    if move is None:
+                        self._state.closing()
+                        if self._spool is not None:
+                            # What a lease that is taken from now on accepts waits in the queue, to open this again.
+                            self._spool.stop_saving()
+                        return True
+                await move()
+                if self._accounting.losses.unlogged:
+                    self._accounting.log_losses()
+        except EXITS as error:
+            # It would leave this task, and end a turn of the event loop with it.
+            raise as_exception(error) from error
+
+    async def _begin_to_end(self) -> None:
+        """Have the last tries begin."""
+        until = self._state.last_call_until
+        self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
+        await self._save_what_is_sent()
+        self.cut_saved()
+        self._try_deferred_again()
 
     def _next_move(self, now: float) -> Callable[[], Awaitable[None]] | None:
         """Take what is due, and return the calls to make with it; None if everything is done. Under the lock."""
         accounting, state, limits, spool = self._accounting, self._state, self._limits, self._spool
-        if self._to_defer:
+        if self._deferral.unsaved:
             return self._save_deferred
         # At the end each has had its last try; more rounds would use up the time, or never end.
         deferred_until = self._deferral.due_at
@@ -244,23 +251,6 @@ class EntryMover:
         except TimeoutError:
             pass
 
-    def saves_while_closed(self) -> bool:
-        """Return whether to save while the sink is not open; set when to be woken. Under the lock."""
-        accounting, queue = self._accounting, self._accounting.queue
-        accounting.wake_items = accounting.wake_bytes = NEVER
-        accounting.tell_room()
-        if self._state.unwanted:
-            accounting.wake_items = 1  # what is processed yet
-        if self._spool is None or not self._spool.is_open:
-            return False
-        if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
-            if queue.items:
-                return True
-            accounting.wake_items = 1
-        else:
-            accounting.wake_items = (self._limits.queue_items + 1) // 2
-        return False
-
     # Sending:
 
     def _send_soon(self, batch: list[Entry]) -> Callable[[], Awaitable[None]]:
@@ -296,7 +286,7 @@ class EntryMover:
             if self._accounting.losses.unlogged:
                 self._accounting.log_losses()
             if Outcome.DEFERRED in outcomes:
-                self._deferral.log(self.retry.failures[Outcome.DEFERRED].error)
+                self._deferral.log()
         finally:
             task = asyncio.current_task(self._loop)
             if task is not None:
@@ -306,7 +296,7 @@ class EntryMover:
     async def _outcomes(self, batch: Sequence[Entry]) -> list[Outcome]:
         items = [entry.item for entry in batch]
         try:
-            return await self.retry.send(items, lambda: all(entry.key is not None for entry in batch))
+            return await self.send(items, lambda: all(entry.key is not None for entry in batch))
         except BaseException as error:
             # A send is cancelled for good only after the loop was dismissed. Here the sink has cancelled the task that
             # it runs in.
@@ -314,6 +304,36 @@ class EntryMover:
                 if self.dismissed:
                     raise
             return self.retry.refused(error, items)
+
+    async def send(self, items: Sequence[Item], saved: Saved) -> list[Outcome]:
+        """Write a batch and return the outcome of each item, in order. Raises nothing but a cancellation."""
+        retry, began = self.retry, self._loop.time()
+        if retry.breaker.failures or self._state.last_call:
+            return await retry.send(items, saved)
+        try:
+            rejected = await self._write(items, saved, self._limits.write_timeout)
+        except BaseException as error:  # noqa: BLE001  a sink is foreign code, and may raise anything
+            return await retry.send_again(items, saved, error, began)
+        if rejected or retry.breaker.failures:
+            return retry.answered(items, rejected)
+        return [Outcome.DELIVERED] * len(items)
+
+    async def _write(self, items: Sequence[Item], saved: Saved, seconds: float) -> int:
+        async with asyncio.timeout(seconds) as write:
+            self._writes[write] = saved
+            try:
+                # A list of its own, which it may change.
+                rejected = await self._sink.write(list(items))
+            finally:
+                del self._writes[write]
+        return rejected if type(rejected) is int else 0  # a function may return anything at all
+
+    def cut_saved(self) -> None:
+        """Wait no longer than for a last try for writes under way whose items a spool has."""
+        for write, saved in self._writes.items():
+            # One whose time is over may go on, if the sink swallows its cancellation.
+            if saved() and not write.expired() and (end := write.when()) is not None:
+                write.reschedule(min(end, self._loop.time() + LAST_TRY))
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         accounting, spool, failures = self._accounting, self._spool, self.retry.failures
@@ -332,8 +352,7 @@ class EntryMover:
                 if outcome is Outcome.UNSENT:
                     to_queue.append(entry)
                 else:
-                    accounting.saving.add(entry)
-                    self._to_defer.append(entry)
+                    self._deferral.add_unsaved(entry)
                 continue
             gone.append(entry)
             if waits and entry.key is not None:
@@ -360,13 +379,10 @@ class EntryMover:
 
     def _back_off(self) -> None:
         """Pause sending for a while: the sender has given up on a batch, which is the next one to be sent."""
-        now, limits, error = self._loop.time(), self._limits, self.retry.last_error
-        if now < self._send_at:
-            return  # another batch has come back just before
-        pause = longest_backoff(self._unsent + 1, limits.retry_initial, limits.retry_max)
-        asked = error.retry_after if isinstance(error, RetryableWriteError) else None
-        self._unsent += 1
-        self._send_at = now + max(pause, asked or 0.0)
+        now = self._loop.time()
+        if now >= self._send_at:  # else another batch has come back just before
+            self._unsent += 1
+            self._send_at = now + self.retry.pause_after(self._unsent)
 
     def _try_deferred_again(self) -> None:
         keys = self._deferral.take()
@@ -381,25 +397,8 @@ class EntryMover:
             await self._try(self._spool.save_queued(stay=self._state.last_call))
 
     async def _save_deferred(self) -> None:
-        """Move what the back end refuses for the moment to the spool; what the spool does not take has failed."""
-        spool, accounting = self._spool, self._accounting
-        with locking.lock:
-            # What was being saved while it was sent has come back, to be sent again: it is not saved twice.
-            entries = [entry for entry in self._to_defer if entry in accounting.saving]
-            self._to_defer = []
-        if spool is None:
-            return
-        await self._try(spool.save(entries, stay=False))
-        with locking.lock:
-            unsaved = set(entries).intersection(accounting.ready)
-            if self.dismissed or not unsaved:
-                return
-            kept = [entry for entry in accounting.ready if entry not in unsaved]
-            accounting.ready.clear()
-            accounting.ready.extend(kept)
-            accounting.queue.release(unsaved)
-            for entry in unsaved:
-                accounting.settle(entry, Outcome.DEFERRED, self.retry.failures)
+        if self._spool is not None:
+            await self._try(self._deferral.save(self._spool, lambda: self.dismissed))
 
     async def _spill(self) -> None:
         accounting = self._accounting

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import BatchObserver, EntryMover
+from nat_observability.delivery.lease import NEVER
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.delivery.pipeline.intake import Intake
@@ -92,7 +93,7 @@ class DeliveryLoop:
         try:
             self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, observer)
             if intake is not None:
-                intake.acquire()
+                intake.loop.acquire()
         except BaseException:
             if not is_forgotten(self._loop):
                 loop_source.release()
@@ -131,7 +132,7 @@ class DeliveryLoop:
 
     @property
     def retry(self) -> Retry:
-        """The writer of the batches."""
+        """What decides about batches that are not taken at once."""
         return self._mover.retry
 
     @property
@@ -161,7 +162,7 @@ class DeliveryLoop:
     def give_up(self) -> None:
         """Let go of an event loop on which this could not be started, or that broke."""
         if self._intake is not None:
-            self._intake.release()
+            self._intake.loop.release()
         if not is_forgotten(self._loop):
             self._loop_source.release()
         resolve([self._ended])
@@ -187,7 +188,7 @@ class DeliveryLoop:
                 self._finish(DeliveryState.FAILED, error, "not_open")
         report(self._state, self._accounting)
         if self._intake is not None:
-            self._intake.release()
+            self._intake.loop.release()
         self._loop_source.release()
         resolve([self._ended])
 
@@ -203,7 +204,9 @@ class DeliveryLoop:
                 suppress_instrumentation()
                 if not await self._open_at_last():
                     return
-                if not await self._mover.run():
+                # A task of its own: what wakes it need not pass through this one.
+                moving = self._loop.create_task(self._mover.run(), name=f"entries of {self._name}")
+                if not await moving:
                     return
                 if self._spool is not None:
                     await self._spool.close()
@@ -287,7 +290,7 @@ class DeliveryLoop:
             with locking.lock:
                 if self.dismissed:
                     return False
-                saves, unwanted = self._mover.saves_while_closed(), state.unwanted
+                saves, unwanted = self._saves_while_closed(), state.unwanted
                 if unwanted and accounting.upstream:
                     accounting.hasten_upstream()
                 elif unwanted and not saves and (self._spool is None or not self._spool.is_saving):
@@ -366,10 +369,27 @@ class DeliveryLoop:
             await asyncio.wait({opening})
         opening.result()
 
+    def _saves_while_closed(self) -> bool:
+        """Return whether to save while the sink is not open; set when to be woken. Under the lock."""
+        accounting = self._accounting
+        accounting.wake_items = accounting.wake_bytes = NEVER
+        accounting.tell_room()
+        if self._state.unwanted:
+            accounting.wake_items = 1  # what is processed yet
+        if self._spool is None or not self._spool.is_open:
+            return False
+        if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
+            if accounting.queue.items:
+                return True
+            accounting.wake_items = 1
+        else:
+            accounting.wake_items = (self._limits.queue_items + 1) // 2
+        return False
+
     async def _save_or_wait(self) -> None:
         self._mover.signal.clear()
         with locking.lock:
-            saves = not self.dismissed and self._mover.saves_while_closed()
+            saves = not self.dismissed and self._saves_while_closed()
         if saves:
             await self._mover.save_queued()
         else:

@@ -14,8 +14,9 @@ from nat_observability.system.clock import monotonic, wait
 from nat_observability.system.weak_registry import WeakRegistry
 
 _INTERVAL = 0.002  # seconds from one look to the next
-# They belong to their event loop, which keeps them for the next call.
-_POOLS = ("asyncio_", "AnyIO worker thread")
+# The first two belong to their event loop, which keeps them for the next call. The third compiles, once in a process,
+# what the redaction of everybody's texts uses, and ends.
+_NOBODYS = ("asyncio_", "AnyIO worker thread", "nat-observability-redaction")
 
 # What waits for the code that asks, in a task of its own: anyio's pytest plugin makes one for each test and fixture.
 _RUNNERS = ("TestRunner._call_in_runner_task",)
@@ -84,7 +85,7 @@ class LeakCheck:
         return [
             thread
             for thread in threading.enumerate()
-            if thread not in self._threads and not thread.name.startswith(_POOLS)
+            if thread not in self._threads and not thread.name.startswith(_NOBODYS)
         ]
 
     def _left(self) -> tuple[list[EventStream], list[Delivery]]:

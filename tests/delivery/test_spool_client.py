@@ -1043,10 +1043,8 @@ async def test_a_dead_process_s_spool_is_taken_over_by_a_living_one(tmp_path: Pa
     assert lease.opening is not None
     await asyncio.wrap_future(lease.opening)
     run_program(_KILLED_AFTER_ITS_RUNS, tmp_path, status=-9)
-    died = now()
-    while len(sink.taken) < 140:
+    while len(sink.taken) < 140:  # noqa: ASYNC110  however often: a thread reads the disk, for which no time jumps
         await asyncio.sleep(1.0)
-        assert now() - died < 10_000
     assert delivery.health().ledger.accepted == 140
     lease.release()
     await asyncio.wrap_future(delivery.closed())

@@ -8,6 +8,7 @@ import threading
 import pytest
 
 from nat_observability import ContextState, ExporterManager, ObservabilityRuntime, SpanExporter, step
+from nat_observability.processors.redaction.first_look.engine import BYTES_BEFORE_COMPILING, engine_of
 from nat_observability.testing import CapturingExporter
 from nat_observability.testing.leak_check import LeakCheck, tasks_left
 
@@ -66,6 +67,15 @@ async def test_pools_are_the_loops() -> None:
     """A thread of `asyncio.to_thread` waits for its next call."""
     check = LeakCheck()
     await asyncio.to_thread(len, "")
+    assert check.threads(within=0) == []
+
+
+def test_what_redaction_compiles_is_the_processes() -> None:
+    """The thread that compiles for everybody is no leak of the test whose texts came to be enough."""
+    check = LeakCheck()
+    engine = engine_of(["name_of_a_test"], tokens=False)
+    assert engine is not None
+    engine.count(BYTES_BEFORE_COMPILING)
     assert check.threads(within=0) == []
 
 

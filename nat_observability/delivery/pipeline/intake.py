@@ -1,39 +1,167 @@
-"""Intake: where items wait for a processor pipeline, and the loop that runs them through it."""
+"""Intake: where items wait for their processors, and the pipeline that takes each item through them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from math import inf
+from typing import Any
 
 from nat_observability.delivery import locking
 from nat_observability.delivery.lease import NEVER, Arrival, Destination, Entry, Route, all_left_inlet
 from nat_observability.delivery.limits import DeliveryLimits, QueuePolicy
 from nat_observability.delivery.loss_reasons import DropReason, ProcessorDropReason
-from nat_observability.delivery.pipeline.processor_pipeline import STRETCH_ITEMS, ProcessorPipeline
-from nat_observability.delivery.queue import BoundedQueue
-from nat_observability.delivery.threads.delivery_thread import (
-    DeliveryThread,
-    LoopSource,
-    is_forgotten,
-    weak_call,
-)
+from nat_observability.delivery.pipeline.intake_loop import IntakeLoop, Running
+from nat_observability.delivery.queue import BARE_ITEM, BoundedQueue, weigh
+from nat_observability.delivery.threads.delivery_thread import LoopSource
 from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
-from nat_observability.delivery.threads.worker import background_context
 from nat_observability.events import Item
-from nat_observability.foreign_errors import describe
-from nat_observability.logs import get_logger
+from nat_observability.foreign_errors import place
+from nat_observability.logs import RepeatedEvent, get_logger
+from nat_observability.processors.processor import LeavesLight, LooksAhead, Processor, name_of
+from nat_observability.system.clock import perf_counter
 
-if TYPE_CHECKING:
-    from nat_observability.processors.processor import Processor
+Result = tuple[Item, int] | ProcessorDropReason
+"""What becomes of an item: the item that goes on and its weight, or why there is none."""
 
 _log = get_logger()
 
+_STRETCH_ITEMS = 256  # processed at a stretch at most
+_STRETCH_SECONDS = 0.001  # after which a stretch ends earlier, after the item that it is at
 _DELAY = 0.1  # seconds at most that the first of several items waits for the others
 _GIVE_WAY = 0.0005  # seconds between two stretches: a wait of zero would not yield to a thread that records
 _ENTRIES = 512  # queued per hold of the lock: a thread that records a step waits for it
-_inherited: list[asyncio.Task[None]] = []
+
+
+class ProcessorPipeline:
+    """
+    Applies processors in order, each to the result of the one before.
+
+    It fails closed: a processor that raises, returns None or returns anything but an item drops the item. A
+    line is logged about the first, which names the processor, the class of the error and where it was raised. The
+    error's message is left out, because it may hold what was to be redacted.
+
+    Args:
+        name: The exporter's, or those of several that share it, for logs.
+        processors: None of them is called by two threads at once.
+
+    Raises:
+        TypeError: One of them cannot be called.
+    """
+
+    def __init__(self, name: str, processors: Iterable[Processor]) -> None:
+        self.name = name
+        self.processors = tuple(processors)
+        # Each with its name, and with the weight up to which it leaves items as they are.
+        self._processors = [(name_of(each), each, _weight_left(each)) for each in self.processors]
+        # Only the first: those before another could change what it has seen.
+        first: object = self.processors[0] if self.processors else None
+        self._ahead: LooksAhead | None = first if isinstance(first, LooksAhead) else None
+        self._failed = RepeatedEvent()
+        self._turn = threading.Lock()
+
+    def renew(self) -> None:
+        """Begin anew in a forked child, where the thread that held the lock may not exist."""
+        self._turn = threading.Lock()
+
+    def __bool__(self) -> bool:
+        return bool(self._processors)
+
+    def stretch(self, items: Sequence[Item], weights: Sequence[int]) -> list[Result]:
+        """
+        Return, for as many of the first items as the time allows, the result and its weight, or why there is none.
+
+        Args:
+            weights: Of the items, as `weigh` returns them.
+        """
+        with self._turn:
+            results: list[Result] = []
+            end = perf_counter() + _STRETCH_SECONDS
+            seen = 0
+            for number, item in enumerate(items):
+                if number == seen and self._ahead is not None:
+                    seen += self._show(self._ahead, items[number:] if number else items)
+                weight = weights[number]
+                result = self.apply(item, weight)
+                if result is item:
+                    results.append((item, weight))
+                else:
+                    results.append(result if isinstance(result, str) else self._measured(result))
+                if perf_counter() >= end:
+                    break
+            return results
+
+    def apply_apart(self, item: Item) -> Item | ProcessorDropReason:
+        """Do as `apply` with an item that is not on its way through, from any thread."""
+        with self._turn:
+            return self.apply(item)
+
+    def _show(self, processor: LooksAhead, items: Sequence[Item]) -> int:
+        try:
+            return max(1, processor.look_ahead(items))
+        except BaseException:  # noqa: BLE001  it may be foreign, with a method that only has that name
+            self._ahead = None
+            return 1
+
+    def apply(self, item: Item, weight: float = inf) -> Item | ProcessorDropReason:
+        """
+        Return the result for `item`, or the reason for which it is dropped.
+
+        Args:
+            weight: Of the item, as `weigh` returns it, if it is known.
+        """
+        for name, processor, weight_left in self._processors:
+            if weight <= weight_left:
+                continue
+            try:
+                result = processor(item)
+            except BaseException as error:  # noqa: BLE001  foreign code may raise anything, and must not end the thread
+                self._log_failure(name, type(error).__name__, place(error))
+                return ProcessorDropReason(f"processor_failed:{name}")
+            if result is None:
+                return ProcessorDropReason(f"filtered:{name}")
+            if type(result) is not type(item):
+                self._log_failure(
+                    name, f"returned a {type(result).__name__} for a {type(item).__name__}", None
+                )
+                return ProcessorDropReason(f"processor_failed:{name}")
+            if result is not item:
+                item, weight = result, inf
+        return item
+
+    def _measured(self, item: Item) -> Result:
+        """Return the processors' result with its weight, or the reason for which it is dropped."""
+        try:
+            return item, weigh(item)
+        except BaseException as error:  # noqa: BLE001  they may have put anything at all into a field
+            # Whichever it was, the last one let it pass.
+            name = self._processors[-1][0]
+            self._log_failure(
+                name, f"let a field pass that has no size ({type(error).__name__})", place(error)
+            )
+            return ProcessorDropReason(f"processor_failed:{name}")
+
+    def _log_failure(self, name: str, problem: str, place: str | None) -> None:
+        suppressed = self._failed.due()
+        if suppressed is not None:
+            _log.error(
+                "processor_failed",
+                exporter=self.name,
+                processor=name,
+                error=problem,
+                place=place,
+                suppressed=suppressed,
+            )
+
+
+def _weight_left(processor: object) -> int:
+    # Its class is asked first: an object that hands on what it is asked, and does more, has to be called; and it may
+    # raise anything when it is asked.
+    if hasattr(type(processor), "leaves_up_to") and isinstance(processor, LeavesLight):
+        return BARE_ITEM + processor.leaves_up_to
+    return -1
 
 
 class Intake:
@@ -48,6 +176,7 @@ class Intake:
         loop_source: Where its event loop comes from; by default a thread of its own. A group lends one.
 
     Attributes:
+        loop: What it runs on, while a delivery has acquired that.
         passing_since: While results are queued in deliveries, when the first of their items has come; else None.
 
     Raises:
@@ -61,37 +190,27 @@ class Intake:
         loop_source: LoopSource | DeliveryThreadGroup | None = None,
     ) -> None:
         self.pipeline = ProcessorPipeline(name, processors)
-        if isinstance(loop_source, DeliveryThreadGroup):
-            loop_source = loop_source.thread()
-            loop_source.notify(self._loop_broke)
-        self._loop_source = loop_source or DeliveryThread(
-            "nat-observability-processors", on_broken=weak_call(self._loop_broke)
-        )
+        self.loop = IntakeLoop(name, loop_source, self)
         self._delay = _DELAY
         self._policy: QueuePolicy = "drop_oldest"
-        self.passing_since: float | None = None
         self._max_items = self._max_bytes = 0
-        self._task: asyncio.Task[None] | None = None
-        self.renew()
+        self._begin()
 
     def renew(self) -> None:
         """Begin with nothing, as a forked child does."""
-        if self._task is not None:
-            # The parent's, which never ends here: asyncio would report that it is destroyed.
-            _inherited.append(self._task)
+        self.loop.renew()
         self.pipeline.renew()
+        self._begin()
+
+    def _begin(self) -> None:
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # those being processed
-        self._users = 0
         self._hurry = self._lingers = False
-        self._wake: Callable[[], object] | None = None
         self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
         self._first_at: float | None = None  # when the first of what waits has come
         self._taken_since: float | None = None
-        self.passing_since = None
-        self._run_of: object | None = None  # which start of the loop is the one in charge
-        self._task = None
+        self.passing_since: float | None = None
 
     def widen(self, limits: DeliveryLimits) -> None:
         """Make room for what a delivery of these limits can queue."""
@@ -105,57 +224,15 @@ class Intake:
 
     # From any thread:
 
-    def acquire(self) -> None:
-        """
-        Run for one delivery more.
-
-        Raises:
-            RuntimeError: No thread could be started.
-        """
-        with locking.lock:
-            self._users += 1
-            if self._wake is not None:
-                return
-            try:
-                self._start()
-            except BaseException:
-                self._users -= 1
-                raise
-
-    def _start(self) -> None:
-        loop = self._loop_source.acquire()
-        signal, run_of = asyncio.Event(), object()
-        try:
-            # Not in the context of the first run, which would record the work done here.
-            loop.call_soon_threadsafe(self._begin, loop, signal, run_of, context=background_context())
-        except BaseException:
-            if not is_forgotten(loop):
-                self._loop_source.release()
-            raise
-
-        def wake() -> None:
-            if self._first_at is None:
-                # Beside a thread that computes, it takes the loop a while to notice it.
-                self._first_at = loop.time()
-            loop.call_soon_threadsafe(signal.set)
-
-        self._wake, self._run_of = wake, run_of
-
-    def release(self) -> None:
-        """Run for one delivery less; with the last one the loop ends."""
-        with locking.lock:
-            self._users -= 1
-            self._wake_up()
-
     def put(self, arrival: Arrival) -> bool:
         """Queue an arrival; return whether it, or another one for it, was refused. Under the lock."""
-        if self._wake is None:
+        if self.loop.running is None:
             self._refuse(arrival)
             return True
         queue = self._queue
         dropped = queue.put(arrival)
         if queue.items >= self._wake_items or queue.queued_bytes >= self._wake_bytes:
-            self._wake_up()
+            self.wake_up()
         if dropped is None:
             return False
         for each, reason in dropped:
@@ -166,7 +243,7 @@ class Intake:
         """Have what waits processed at once. Under the lock."""
         if self._queue.items:
             self._hurry = True
-            self._wake_up()
+            self.wake_up()
 
     def forget(self, destination: Destination, reason: DropReason) -> int:
         """Drop what waits for one delivery; return how many items that were. Under the lock."""
@@ -180,81 +257,41 @@ class Intake:
                 dropped += 1
         return dropped
 
-    def _loop_broke(self, error: Exception, had_begun: bool) -> None:
-        """Move to another event loop, because this one no longer runs; stop if it never ran."""
-        with locking.lock:
-            if self._wake is None:
-                return
-            # None of it was handed on yet: the stretch would otherwise be over.
-            self._queue.put_back(self._taken)
-            self._taken = ()
-            if had_begun:
-                problem = self._go_on()
-            else:
-                self._stop()
-                problem = error
-        self._log_stop(problem)
-
-    def _go_on(self) -> Exception | None:
-        """Start the loop again, if a delivery is at work; return any error that prevents it. Under the lock."""
-        self._wake = self._run_of = None
-        problem: Exception | None = None
-        if self._users:
-            try:
-                self._start()
-            except Exception as error:  # noqa: BLE001  the system may refuse a thread, a file handle or memory
-                problem = error
-        if self._run_of is None:
-            self._stop()
-        return problem
-
-    def _log_stop(self, problem: Exception | None) -> None:
-        if problem is not None:
-            _log.error("processors_stopped", exporter=self.pipeline.name, error=describe(problem))
-
-    # On the loop:
-
-    def _begin(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
-        self._task = loop.create_task(
-            self._run(loop, signal, run_of), name=f"processors of {self.pipeline.name}"
-        )
-        # Not at the end of the task itself, which never begins if it is cancelled at once.
-        self._task.add_done_callback(lambda _: self._end(run_of))
-
-    def _end(self, run_of: object) -> None:
-        problem: Exception | None = None
-        with locking.lock:
-            if self._run_of is run_of:
-                # It was cancelled, by foreign code that cancels every task. Nothing is being processed then, but if it
-                # failed, the same items would have it fail again.
-                self._refuse_all(self._taken)
-                self._taken = ()
-                problem = self._go_on()
-        self._loop_source.release()
-        self._log_stop(problem)
-
-    def _stop(self) -> None:
-        self._wake = self._run_of = None
-        self._refuse_all((*self._taken, *self._queue.take_all()))
+    def take_back(self) -> None:
+        """Let what is being processed wait again, because nothing of it was handed on. Under the lock."""
+        self._queue.put_back(self._taken)
         self._taken = ()
+
+    def refuse_taken(self) -> None:
+        """Refuse what is being processed. Under the lock."""
+        taken, self._taken = self._taken, ()
+        self._refuse_all(taken)
+
+    def refuse_everything(self) -> None:
+        """Refuse what waits and what is being processed. Under the lock."""
+        self.refuse_taken()
+        self._refuse_all(self._queue.take_all())
 
     def _refuse_all(self, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
             self._refuse(arrival)
         self._queue.release(arrivals)
 
-    async def _run(self, loop: asyncio.AbstractEventLoop, signal: asyncio.Event, run_of: object) -> None:
+    # On the loop:
+
+    async def run(self, running: Running) -> None:
+        """Process what is due while this is how the loop runs, and there are users."""
         while True:
-            signal.clear()
+            running.signal.clear()
             with locking.lock:
-                if self._run_of is not run_of:
+                if self.loop.running is not running:
                     return
-                if not self._users:
-                    self._stop()
+                if not self.loop.users:
+                    self.loop.stop()
                     return
-                arrivals = self._next(loop.time())
+                arrivals = self._next(running.loop.time())
             if not arrivals:
-                await self._sleep(signal)
+                await self._sleep(running.signal)
                 continue
             # Outside the lock: it is foreign code.
             results = self.pipeline.stretch(
@@ -267,7 +304,7 @@ class Intake:
     def _next(self, now: float) -> Sequence[Arrival]:
         """Take what is due, and set when to be woken. Under the lock."""
         queue = self._queue
-        enough, enough_bytes = min(STRETCH_ITEMS, (self._max_items + 1) // 2), (self._max_bytes + 1) // 2
+        enough, enough_bytes = min(_STRETCH_ITEMS, (self._max_items + 1) // 2), (self._max_bytes + 1) // 2
         if not queue.items:
             self._hurry = False
             if self._lingers:
@@ -290,7 +327,7 @@ class Intake:
             or queue.queued_bytes * 2 >= self._max_bytes
         ):
             self._wake_items = self._wake_bytes = NEVER
-            self._taken = queue.take(STRETCH_ITEMS, self._max_bytes)
+            self._taken = queue.take(_STRETCH_ITEMS, self._max_bytes)
             self._taken_since, self._first_at = first_at, now
             self._lingers = True
             return self._taken
@@ -304,9 +341,7 @@ class Intake:
         except TimeoutError:
             pass
 
-    def _distribute(
-        self, arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
-    ) -> None:
+    def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[Result]) -> None:
         done, left = arrivals[: len(results)], arrivals[len(results) :]
         with locking.lock:
             if left:
@@ -333,9 +368,7 @@ class Intake:
         for destination in unlogged:
             destination.log_losses()
 
-    def _pass_on(
-        self, arrival: Arrival, result: tuple[Item, int] | ProcessorDropReason
-    ) -> dict[Destination, None]:
+    def _pass_on(self, arrival: Arrival, result: Result) -> dict[Destination, None]:
         """Queue one result in the deliveries that still want it; return those with a loss to log. Under the lock."""
         if isinstance(result, str):
             self._refuse(arrival, result)
@@ -351,11 +384,16 @@ class Intake:
             destination.refuse(arrival.lease, destination.refusal if reason is None else reason)
         arrival.lease.left_inlet()
 
-    def _wake_up(self) -> None:
+    def wake_up(self) -> None:
+        """Have the queue looked at again. Under the lock."""
         self._wake_items = self._wake_bytes = NEVER
-        if self._wake is not None:
-            with suppress(RuntimeError):  # its loop broke just now
-                self._wake()
+        running = self.loop.running
+        if running is not None:
+            if self._first_at is None:
+                # Beside a thread that computes, it takes the loop a while to notice it.
+                self._first_at = running.loop.time()
+            with suppress(RuntimeError):  # the loop broke just now
+                running.loop.call_soon_threadsafe(running.signal.set)
 
 
 def intake_of(
@@ -371,7 +409,7 @@ def intake_of(
 
 
 def _together(
-    arrivals: Sequence[Arrival], results: Sequence[tuple[Item, int] | ProcessorDropReason]
+    arrivals: Sequence[Arrival], results: Sequence[Result]
 ) -> Iterator[tuple[Route | None, list[tuple[Arrival, Any]]]]:
     """Group neighbours with the same route; those that are dropped, or not wanted everywhere, have none."""
     route: Route | None = None

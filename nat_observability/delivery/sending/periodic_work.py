@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.threads.worker import Worker
+from nat_observability.errors import ThreadRefusedError
 from nat_observability.events import Span
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import RepeatedEvent, get_logger
@@ -16,15 +21,13 @@ from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
 if TYPE_CHECKING:
-    from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
-
-EVERY = 0.5
-"""Seconds between two rounds."""
+    from nat_observability.delivery.pipeline.intake import ProcessorPipeline
 
 OPEN_FOR_NS = 500_000_000
 """How long a step has been open, in nanoseconds, before it is shown."""
 
 _log = get_logger()
+_EVERY = 0.5  # seconds between two rounds
 _MOST_RUNS = 50_000  # that have ended and whose ledgers are to be written
 _AT_ONCE = 2_000
 _PAUSE = 10  # looks at fresh runs between two at those that had items pending
@@ -186,7 +189,7 @@ def _outcome(run: EndedRun) -> tuple[bool, list[RunLedger]]:
 
 class Upkeep:
     """
-    The rounds of one sink, on its worker's thread. What fails is logged, and tried again in the next round.
+    The rounds of one sink, on its worker's thread, by a timer. What fails is logged, and tried again in the next round.
 
     Attributes:
         feed: The runs that the sink is told of.
@@ -202,6 +205,35 @@ class Upkeep:
         self._shown = False
         self._tidy_at = 0.0
         self._failed = RepeatedEvent()
+        self._round: Future[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    # On the loop:
+
+    def begin(self, worker: Worker) -> None:
+        """Have a round on this worker now and then, until `end`."""
+        self._round = (
+            None  # one of another worker, or of the process that has forked this one, ends before, or never
+        )
+        self._plan(worker)
+
+    def _plan(self, worker: Worker) -> None:
+        self._timer = asyncio.get_running_loop().call_later(_EVERY, self.due, worker)
+
+    def due(self, worker: Worker) -> None:
+        """Have a round, unless the last one is still under way, and the next one later."""
+        if self._round is None or self._round.done():
+            with suppress(ThreadRefusedError):
+                self._round = worker.submit(self.round)
+        self._plan(worker)
+
+    def end(self) -> None:
+        """Have no further round."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    # On the worker's thread:
 
     def round(self) -> None:
         """Do what is due."""

@@ -1,16 +1,16 @@
-"""Retry and Deferral: when a batch is sent, sent again, or set aside."""
+"""Retry: what becomes of a batch that the back end did not take at once, and when it is sent again."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from enum import Enum
 from typing import NamedTuple
 
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loss_reasons import FailureReason
-from nat_observability.delivery.sending.circuit_breaker import BreakerState, CircuitBreaker
+from nat_observability.delivery.sending.circuit_breaker import CircuitBreaker
 from nat_observability.errors import (
     BatchTooLargeError,
     RefusedForNowError,
@@ -21,7 +21,6 @@ from nat_observability.errors import (
 from nat_observability.events import Item
 from nat_observability.foreign_errors import describe, forget_frames
 from nat_observability.logs import RepeatedEvent, get_logger
-from nat_observability.sinks.protocol import Sink
 from nat_observability.system.fork_hooks import at_fork
 
 
@@ -41,79 +40,27 @@ class Failure(NamedTuple):
     error: str | None
 
 
+LAST_TRY = 2.0
+"""Seconds at most for the last try of what a spool has."""
+
+Saved = Callable[[], bool]
+"""Whether a spool has all of a batch by now, so that it is not lost if it cannot be sent."""
+
+Write = Callable[[Sequence[Item], Saved, float], Awaitable[int]]
+"""Writes a batch once, within so many seconds; returns how many items the back end has rejected."""
+
 _log = get_logger()
 # A generator of our own: retrying must not disturb one that the application has seeded, nor repeat itself with it, and
 # forked workers must not wait in step.
 _random = random.Random()
 at_fork(after_in_child=_random.seed)
-_LAST_TRY = 2.0  # seconds at most for the last try of what a spool has
 _END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
 
 
-class Deferral:
-    """
-    Keeps records of the spool aside, so that what the back end refuses never holds up newer items.
-
-    All of them are tried again together, after `retry_initial` seconds, twice that, and so on up to `retry_max`, until
-    the back end takes some. They stay in the spool meanwhile, also when the process ends.
-
-    Args:
-        name: The exporter's, for logs.
-        limits: Of the waits.
-        clock: Seconds, of the loop.
-
-    Attributes:
-        due_at: When they are tried again; None if there are none.
-    """
-
-    def __init__(self, name: str, limits: DeliveryLimits, clock: Callable[[], float]) -> None:
-        self._name = name
-        self._limits = limits
-        self._clock = clock
-        self._keys: list[int] = []
-        self._unlogged = self._rounds = 0
-        self._deferred = RepeatedEvent()
-        self.due_at: float | None = None
-
-    def add(self, keys: Iterable[int]) -> None:
-        """Keep these aside."""
-        before = len(self._keys)
-        self._keys += keys
-        self._unlogged += len(self._keys) - before
-        if self.due_at is None and self._keys:
-            self._rounds += 1
-            self.due_at = self._clock() + self._wait()
-
-    def _wait(self) -> float:
-        return longest_backoff(self._rounds, self._limits.retry_initial, self._limits.retry_max)
-
-    def take(self) -> list[int]:
-        """Give all of them up, to be tried again."""
-        keys, self._keys, self.due_at = self._keys, [], None
-        return keys
-
-    def taken_by_back_end(self) -> None:
-        """Begin with the shortest wait again: the back end has taken something."""
-        self._rounds = 0
-
-    def log(self, error: str | None) -> None:
-        """Log that there are some, if a line is due; not under the lock."""
-        if self._unlogged and (suppressed := self._deferred.due()) is not None:
-            items, self._unlogged = self._unlogged, 0
-            _log.warning(
-                "delivery_deferred",
-                exporter=self._name,
-                items=items,
-                error=error,
-                wait_s=self._wait(),
-                suppressed=suppressed,
-            )
-
-
 class Retry:
     """
-    Writes batches to one sink. The one place where a failing back end is handled.
+    Decides about batches that a sink did not take at once. The one place where a failing back end is handled.
 
     A try that may succeed later is repeated after a random wait of up to `retry_initial` seconds, twice that, and
     so on up to `retry_max` (exponential backoff with full jitter); a back end that names a longer wait is obeyed.
@@ -121,38 +68,28 @@ class Retry:
 
     Args:
         name: The exporter's name, for logs.
-        sink: Open while `send` is called.
+        write: Makes a try; see `Write`.
         limits: Time limits, waits and the breaker's bounds.
         loop: Its clock is the only one used.
 
     Attributes:
+        breaker: While it counts failures, no batch may be tried but by `send`.
         failures: By outcome, the reason for the latest items with it. Code that counts them as lost logs the reason.
     """
 
     def __init__(
-        self,
-        name: str,
-        sink: Sink,
-        limits: DeliveryLimits,
-        loop: asyncio.AbstractEventLoop,
+        self, name: str, write: Write, limits: DeliveryLimits, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._name = name
-        self._sink = sink
+        self._write = write
         self._limits = limits
         self._time = loop.time
         self._hurry = asyncio.Event()
         self._until: float | None = None  # when the last tries end, if there may be several of them
-        # The writes under way, and whether a spool has their items.
-        self._writes: dict[asyncio.Timeout, Callable[[], bool]] = {}
-        self._breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
+        self.breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
         self._retrying = RepeatedEvent()
         self.last_error: BaseException | None = None
         self.failures: dict[Outcome, Failure] = {}
-
-    @property
-    def breaker_state(self) -> BreakerState:
-        """Whether batches go through."""
-        return self._breaker.state
 
     @property
     def is_ending(self) -> bool:
@@ -169,92 +106,100 @@ class Retry:
         self._until = None if seconds is None else self._time() + seconds - _END_EARLY
         self._hurry.set()
 
-    def cut_saved(self) -> None:
-        """Wait no longer than for a last try for writes under way whose items a spool has."""
-        for write, saved in self._writes.items():
-            # One whose time is over may go on, if the sink swallows its cancellation.
-            if saved() and not write.expired() and (end := write.when()) is not None:
-                write.reschedule(min(end, self._time() + _LAST_TRY))
-
     def begin(self) -> None:
         """Try as usual again."""
         self._hurry.clear()
 
-    async def send(self, batch: Sequence[Item], saved: Callable[[], bool] = lambda: False) -> list[Outcome]:
-        """
-        Write `batch` and return the outcome of each item, in order. Raises nothing but a cancellation.
-
-        Args:
-            saved: Whether a spool has all of it by now, so that it is not lost if it cannot be sent.
-        """
+    async def send(self, batch: Sequence[Item], saved: Saved) -> list[Outcome]:
+        """Try a batch until there is an outcome of each item; return them in order. Raises only a cancellation."""
         return await self._send(batch, self._time() + self._limits.retry_for, saved)
 
-    async def _send(
-        self, batch: Sequence[Item], give_up_at: float, saved: Callable[[], bool]
+    async def send_again(
+        self, batch: Sequence[Item], saved: Saved, error: BaseException, began: float
     ) -> list[Outcome]:
-        tries = 0
+        """Do as `send` with a batch whose first try, begun at that time of the loop, has raised an error."""
+        give_up_at = began + self._limits.retry_for
+        outcomes = await self._failed(error, 1, batch, give_up_at, saved, last_try=False)
+        return await self._send(batch, give_up_at, saved, tries=1) if outcomes is None else outcomes
+
+    def answered(self, batch: Sequence[Item], rejected: int) -> list[Outcome]:
+        """Return the outcomes of a batch of which the back end has rejected so many items."""
+        self._answered()
+        failed = min(max(0, rejected), len(batch))
+        if failed:
+            problem = f"The back end rejected {failed} of {len(batch)} items."
+            self.failures[Outcome.FAILED] = Failure("rejected", problem)
+        # The back end says how many it rejected, not which: the last ones are counted as such.
+        return [Outcome.DELIVERED] * (len(batch) - failed) + [Outcome.FAILED] * failed
+
+    async def _send(
+        self, batch: Sequence[Item], give_up_at: float, saved: Saved, tries: int = 0
+    ) -> list[Outcome]:
         while True:
-            last_try = self._hurry.is_set()
-            if self._breaker.failures and not last_try and (pause := self._breaker.wait()):
+            last_try, limit = self._hurry.is_set(), self._limits.write_timeout
+            if self.breaker.failures and not last_try and (pause := self.breaker.wait()):
                 if self._time() + pause > give_up_at:
                     return self._unsent("breaker_open", batch)
                 await self._pause(pause)
                 continue
             tries += 1
             try:
-                rejected = await self._write(batch, saved)
-            except BatchTooLargeError as error:
-                self._answered()
-                if len(batch) == 1:
-                    return self.refused(error, batch)
-                middle = len(batch) // 2
-                halves = batch[:middle], batch[middle:]
-                return [outcome for half in halves for outcome in await self._send(half, give_up_at, saved)]
-            except _RETRYABLE as error:
-                self._failed(error)
-                pause = self._backoff(tries, error)
-                if last_try:
-                    if saved() or self._until is None or self._time() + pause > self._until:
-                        return self._unsent("last_try", batch)
-                    self._log_retry(error, pause, len(batch))
-                    await asyncio.sleep(pause)
-                    continue
-                if self._time() + pause > give_up_at:
-                    asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
-                    return self._unsent("retry_after" if asked else "retry_for", batch)
-                self._log_retry(error, pause, len(batch))
-                await self._pause(pause)
-            except BaseException as error:
-                # A sink is foreign code and may raise anything. A cancellation or SystemExit of its own must not end
-                # the thread.
-                if cancelled(error) or isinstance(error, GeneratorExit):
-                    raise
-                self._answered()
-                return self.refused(error, batch)
+                rejected = await self._write(
+                    batch, saved, min(limit, LAST_TRY) if last_try and saved() else limit
+                )
+            except BaseException as error:  # noqa: BLE001  a sink is foreign code, and may raise anything
+                outcomes = await self._failed(error, tries, batch, give_up_at, saved, last_try=last_try)
+                if outcomes is not None:
+                    return outcomes
             else:
-                self._answered()
-                # A function that takes a batch may return anything at all.
-                failed = min(max(0, rejected), len(batch)) if type(rejected) is int else 0
-                taken = len(batch) - failed
-                if failed:
-                    problem = f"The back end rejected {failed} of {len(batch)} items."
-                    self.failures[Outcome.FAILED] = Failure("rejected", problem)
-                # The back end says how many it rejected, not which: the last ones are counted as such.
-                return [Outcome.DELIVERED] * taken + [Outcome.FAILED] * failed
+                return self.answered(batch, rejected)
 
-    async def _write(self, batch: Sequence[Item], saved: Callable[[], bool]) -> object:
-        limit = self._limits.write_timeout
-        async with asyncio.timeout(min(limit, _LAST_TRY) if saved() and self.is_ending else limit) as write:
-            self._writes[write] = saved
-            try:
-                # A list of its own, which it may change.
-                return await self._sink.write(list(batch))
-            finally:
-                del self._writes[write]
+    async def _failed(
+        self,
+        error: BaseException,
+        tries: int,
+        batch: Sequence[Item],
+        give_up_at: float,
+        saved: Saved,
+        *,
+        last_try: bool,
+    ) -> list[Outcome] | None:
+        """Return the outcomes after a try that has raised; or wait, and return None, if there is to be another one."""
+        if isinstance(error, BatchTooLargeError):
+            self._answered()
+            if len(batch) == 1:
+                return self.refused(error, batch)
+            middle = len(batch) // 2
+            halves = batch[:middle], batch[middle:]
+            return [outcome for half in halves for outcome in await self._send(half, give_up_at, saved)]
+        if not isinstance(error, _RETRYABLE):
+            # A cancellation or SystemExit of the sink's own must not end the thread.
+            if cancelled(error) or isinstance(error, GeneratorExit):
+                raise error
+            self._answered()
+            return self.refused(error, batch)
+        self._no_answer(error)
+        pause = self._backoff(tries, error)
+        if last_try:
+            if saved() or self._until is None or self._time() + pause > self._until:
+                return self._unsent("last_try", batch)
+            self._log_retry(error, pause, len(batch))
+            await asyncio.sleep(pause)
+            return None
+        if self._time() + pause > give_up_at:
+            asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
+            return self._unsent("retry_after" if asked else "retry_for", batch)
+        self._log_retry(error, pause, len(batch))
+        await self._pause(pause)
+        return None
+
+    def pause_after(self, unsent: int) -> float:
+        """Return how many seconds to send nothing after so many batches in a row that came back unsent."""
+        pause = longest_backoff(unsent, self._limits.retry_initial, self._limits.retry_max)
+        return max(pause, _asked(self.last_error))
 
     def _backoff(self, tries: int, error: BaseException) -> float:
-        asked = error.retry_after if isinstance(error, RetryableWriteError) else None
-        return max(backoff(tries, self._limits.retry_initial, self._limits.retry_max), asked or 0.0)
+        return max(backoff(tries, self._limits.retry_initial, self._limits.retry_max), _asked(error))
 
     async def _pause(self, seconds: float) -> None:
         try:
@@ -280,12 +225,12 @@ class Retry:
         self.last_error = error
 
     def _answered(self) -> None:
-        if self._breaker.failures and self._breaker.succeeded():
+        if self.breaker.failures and self.breaker.succeeded():
             _log.info("delivery_breaker_closed", exporter=self._name)
 
-    def _failed(self, error: BaseException) -> None:
+    def _no_answer(self, error: BaseException) -> None:
         self._note(error)
-        if self._breaker.failed():
+        if self.breaker.failed():
             _log.warning("delivery_breaker_opened", exporter=self._name, error=describe(error))
 
     def _log_retry(self, error: BaseException, pause: float, items: int) -> None:
@@ -299,6 +244,11 @@ class Retry:
                 wait_s=pause,
                 suppressed=suppressed,
             )
+
+
+def _asked(error: BaseException | None) -> float:
+    """Return the seconds that a back end has asked to wait."""
+    return error.retry_after or 0.0 if isinstance(error, RetryableWriteError) else 0.0
 
 
 def cancelled(error: BaseException) -> bool:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import inspect
-from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.sending.periodic_work import EVERY, RunFeed, upkeep_of
-from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker
+from nat_observability.delivery.sending.periodic_work import RunFeed, upkeep_of
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, call_on
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.sinks.protocol import Batch, BatchFunction, BlockingSink, Sink
@@ -41,8 +39,11 @@ class WorkerSink:
     two calls at once. An awaitable that a call returns is awaited on the loop.
 
     Attributes:
+        write: While the sink is open, a call of its `write` on the worker.
         upkeep: What the sink does now and then while it is open; None if nothing.
     """
+
+    write: Callable[[Batch], Coroutine[Any, Any, int | None]]
 
     def __init__(
         self, sink: BlockingSink | Callable[[Batch], int | None], new_worker: NewWorker = BlockingWorker
@@ -52,13 +53,14 @@ class WorkerSink:
         self._as_object = sink if isinstance(sink, BlockingSink) else None
         self._new_worker = new_worker
         self._worker: Worker | None = None
+        self.write = _not_open
         self._latest: Worker | None = None
         self.upkeep = upkeep_of(sink)
-        self._round: Future[None] | None = None
-        self._next_round: asyncio.TimerHandle | None = None
 
     async def open(self) -> None:
         self.end()
+        function = cast("Callable[[Batch], int | None]", self.blocking)
+        write = function if self._as_object is None else self._as_object.write
         # The previous worker may still be in the middle of a call that was abandoned.
         self._worker = self._latest = worker = self._new_worker(
             f"nat-observability-{type(self.blocking).__name__}", self._latest
@@ -66,60 +68,42 @@ class WorkerSink:
         if self._as_object is not None:
             sink = _Opening(self._as_object)
             try:
-                await _call(worker, sink.open)
+                await call_on(worker, sink.open)
             except BaseException:
                 # The call may go on, and succeed after it was abandoned.
                 with suppress(ThreadRefusedError):
                     worker.submit(sink.close_if_open)
                 self.end()
                 raise
-        self._plan_round()
-
-    async def write(self, batch: Batch) -> int | None:
-        if self._worker is None:
-            raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
-        function = cast("Callable[[Batch], int | None]", self.blocking)
-        write = function if self._as_object is None else self._as_object.write
-        rejected: int | None = await _call(self._worker, partial(write, batch))
-        return rejected
+        if self._worker is worker:  # and not closed meanwhile
+            self.write = partial(call_on, worker, write)
+            if self.upkeep is not None:
+                self.upkeep.begin(worker)
 
     async def close(self) -> None:
-        worker, self._worker = self._worker, None
-        self._cancel_rounds()
+        worker = self._let_go()
         if worker is None:
             return
         try:
             if self.upkeep is not None:
-                await _call(worker, self.upkeep.last_round)
+                await call_on(worker, self.upkeep.last_round)
             if self._as_object is not None:
-                await _call(worker, self._as_object.close)
+                await call_on(worker, self._as_object.close)
         finally:
             worker.end()
 
     def end(self) -> None:
         """Let the thread end after the submitted calls, without closing the sink. On the loop's thread."""
-        worker, self._worker = self._worker, None
-        self._cancel_rounds()
+        worker = self._let_go()
         if worker is not None:
             worker.end()
 
-    def _plan_round(self) -> None:
-        if self.upkeep is not None and self._worker is not None:
-            self._next_round = asyncio.get_running_loop().call_later(EVERY, self._begin_round)
-
-    def _begin_round(self) -> None:
-        worker, upkeep = self._worker, self.upkeep
-        if worker is None or upkeep is None:
-            return
-        if self._round is None or self._round.done():
-            with suppress(ThreadRefusedError):
-                self._round = worker.submit(upkeep.round)
-        self._plan_round()
-
-    def _cancel_rounds(self) -> None:
-        if self._next_round is not None:
-            self._next_round.cancel()
-            self._next_round = None
+    def _let_go(self) -> Worker | None:
+        worker, self._worker = self._worker, None
+        self.write = _not_open
+        if self.upkeep is not None:
+            self.upkeep.end()
+        return worker
 
 
 class _Opening:
@@ -140,10 +124,8 @@ class _Opening:
             self._sink.close()
 
 
-async def _call(worker: Worker, call: Callable[[], Any]) -> Any:
-    result = await asyncio.wrap_future(worker.submit(call))
-    # A plain function may return a coroutine all the same: a lambda or a decorated function, for example.
-    return await result if inspect.isawaitable(result) else result
+async def _not_open(batch: Batch) -> int | None:
+    raise RuntimeError("The sink is not open. The delivery opens it with its first lease.")
 
 
 def as_sink(sink: Sink | BlockingSink | BatchFunction, new_worker: NewWorker = BlockingWorker) -> Sink:

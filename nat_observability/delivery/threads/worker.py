@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import gc
+import inspect
 import sys
 import threading
 from collections import deque
@@ -262,6 +263,13 @@ def as_exception(error: BaseException) -> Exception:
     wrapped = RuntimeError(f"Foreign code raised {describe(error)}.")
     wrapped.__cause__ = error
     return wrapped
+
+
+async def call_on(worker: Worker, function: Callable[..., Any], *arguments: object) -> Any:
+    """Call a function on a worker's thread; what it returns is awaited here, if it can be."""
+    result = await asyncio.wrap_future(worker.submit(partial(function, *arguments)))
+    # A plain function may return a coroutine all the same: a lambda or a decorated function, for example.
+    return await result if inspect.isawaitable(result) else result
 
 
 async def call_elsewhere(call: Callable[[], None]) -> None:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from nat_observability.dialects.vocabulary import decoded_attributes
 from nat_observability.events import Span, SpanOrigin
 from nat_observability.recording.capture import capture_text
-from nat_observability.sinks.otlp.attributes import attribute
 from nat_observability.sinks.otlp.span_message import encodable_attribute, retyped
-from nat_observability.sinks.otlp.wire_format import length_delimited
+from nat_observability.sinks.otlp.wire_format import attribute, length_delimited
 
 
 def spans_by_scope(batch: Sequence[Span]) -> list[tuple[SpanOrigin | None, Sequence[Span]]]:

@@ -13,15 +13,6 @@ from nat_observability.dialects.messages import genai_payload, single_message
 from nat_observability.dialects.vocabulary import EVERYBODYS, Vocabulary, decoded_attributes
 from nat_observability.events import Captured, Run, Span, SpanKind, Status, StepKind, TokenUsage
 from nat_observability.resource import Resource
-from nat_observability.sinks.otlp.attributes import (
-    NOT_ENCODABLE,
-    VALUE_BYTES,
-    ByName,
-    PayloadHeaders,
-    attribute,
-    attribute_header,
-    keep,
-)
 from nat_observability.sinks.otlp.scopes import scope_field, spans_by_scope
 from nat_observability.sinks.otlp.span_message import (
     INCOMPLETE_MARK,
@@ -39,7 +30,17 @@ from nat_observability.sinks.otlp.span_message import (
     retyped,
     status_field,
 )
-from nat_observability.sinks.otlp.wire_format import length_delimited, varint
+from nat_observability.sinks.otlp.wire_format import (
+    NOT_ENCODABLE,
+    VALUE_BYTES,
+    ByName,
+    PayloadHeaders,
+    attribute,
+    attribute_header,
+    keep,
+    length_delimited,
+    varint,
+)
 from nat_observability.version import __version__
 
 SLICE_SPANS = 64

@@ -27,8 +27,15 @@ from nat_observability.events import (
     Status,
 )
 from nat_observability.recording.capture import capture, capture_json, capture_text
-from nat_observability.sinks.otlp.attributes import NOT_ENCODABLE, OddDouble, any_value, attribute
-from nat_observability.sinks.otlp.wire_format import FIXED64, length_delimited, varint
+from nat_observability.sinks.otlp.wire_format import (
+    FIXED64,
+    NOT_ENCODABLE,
+    OddDouble,
+    any_value,
+    attribute,
+    length_delimited,
+    varint,
+)
 
 NO_TRACE, NO_SPAN = "0" * 32, "0" * 16
 """The ids that OpenTelemetry calls invalid."""

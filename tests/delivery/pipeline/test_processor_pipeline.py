@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
-from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
+from nat_observability.delivery.pipeline.intake import ProcessorPipeline
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import RetryableWriteError
 from nat_observability.events import Item

@@ -13,10 +13,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from nat_observability.delivery.accounting import Accounting
+from nat_observability.delivery.entry_mover import EntryMover
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.delivery.sending.retry import Outcome, Retry
+from nat_observability.delivery.sending.retry import Outcome, Saved
 from nat_observability.delivery.sending.sink_adapters import as_sink
+from nat_observability.delivery.state import State
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
 from nat_observability.sinks.protocol import Batch, Sink
 from tests.delivery.sinks import ScriptedSink, takes_at_most, times
@@ -28,12 +31,30 @@ BATCH = [make_step() for _ in range(8)]
 PATIENT = DeliveryLimits(retry_for=1e6, breaker_failures=10**6)
 
 
-def sender(sink: Sink, limits: DeliveryLimits = PATIENT) -> Retry:
-    return Retry("main", sink, limits, asyncio.get_running_loop())
+class Sender:
+    """Sends batches as a delivery does: the mover makes the first try, and `Retry` has what it did not settle."""
+
+    def __init__(self, sink: Sink, limits: DeliveryLimits) -> None:
+        state, accounting, loop = State("main"), Accounting("main", limits), asyncio.get_running_loop()
+        self.mover = EntryMover("main", state, accounting, sink, limits, loop, None, None)
+
+    async def send(self, batch: Batch, saved: Saved = lambda: False) -> list[Outcome]:
+        return await self.mover.send(batch, saved)
+
+    def end_within(self, seconds: float | None) -> None:
+        self.mover.retry.end_within(seconds)
+
+    @property
+    def last_error(self) -> BaseException | None:
+        return self.mover.retry.last_error
 
 
-def state_of(one: Retry) -> BreakerState:
-    return one.breaker_state
+def sender(sink: Sink, limits: DeliveryLimits = PATIENT) -> Sender:
+    return Sender(sink, limits)
+
+
+def state_of(one: Sender) -> BreakerState:
+    return one.mover.retry.breaker.state
 
 
 def unavailable(retry_after: float | None = None) -> RetryableWriteError:
@@ -377,7 +398,7 @@ async def test_g2_what_a_spool_has_gets_one_short_try() -> None:
     await asyncio.sleep(1.0)
     for one in (under_way, waiting):
         one.end_within(20.0)
-        one.cut_saved()
+        one.mover.cut_saved()
     assert await sending[1] == [UNSENT] * 8
     assert now() == pytest.approx(1.0, abs=0.01)
     assert await sending[0] == [UNSENT] * 8

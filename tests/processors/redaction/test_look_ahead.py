@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from benchmarks.redaction_corpus.score import cases
-from nat_observability.delivery.pipeline.processor_pipeline import ProcessorPipeline
+from nat_observability.delivery.pipeline.intake import ProcessorPipeline
 from nat_observability.delivery.queue import weigh
 from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, Status, StepKind
 from nat_observability.processors import Redactor, Rule
