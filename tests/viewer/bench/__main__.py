@@ -62,6 +62,7 @@ def main() -> None:
         parser.error(f"no such part: {', '.join(sorted(unknown))}")
     began = time.monotonic()
     parts = arguments.parts or PARTS
+    (ROOT / "build").mkdir(exist_ok=True)
     if "viewer" in parts or arguments.make_only:
         make_bench_store(arguments.store, arguments.runs, arguments.spans)
     if arguments.make_only:

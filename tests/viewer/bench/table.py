@@ -46,7 +46,7 @@ class Table:
 
     def heading(self, title: str) -> None:
         """Begin a group of rows."""
-        columns = f"{title:<56}{'measured':>13}{'server CPU':>13}{'bytes':>12}{'bar':>13}  verdict"
+        columns = f"{title:<70}{'measured':>13}{'server CPU':>13}{'bytes':>12}{'bar':>13}  verdict"
         print(f"\n{columns}\n{'-' * len(columns)}", flush=True)
 
     def row(
@@ -76,7 +76,7 @@ class Table:
         bytes_ = "" if size is None else f"{size:,.0f}"
         at_most = "" if bar is None else f"{bar:,g} {unit}"
         print(
-            f"{what:<56}{f'{measured:,.1f} {unit}':>13}{cpu:>13}{bytes_:>12}{at_most:>13}  {verdict}".rstrip(),
+            f"{what:<70}{f'{measured:,.1f} {unit}':>13}{cpu:>13}{bytes_:>12}{at_most:>13}  {verdict}".rstrip(),
             flush=True,
         )
 
