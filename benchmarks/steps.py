@@ -15,7 +15,7 @@ from typing import Any
 
 from benchmarks.contenders import OURS, SDK, batching, detailing, discarding, installed
 from benchmarks.model_calls import CALLS, TURNS, ours, real_answer, sdk
-from benchmarks.report import Row, at_most, beside, missing, of_rounds, report
+from benchmarks.report import Row, beside, missing, of_rounds, report
 from benchmarks.timing import rounds
 from nat_observability import (
     BaseExporter,
@@ -114,15 +114,20 @@ async def delivered_run(exporters: int) -> AsyncIterator[Round]:
         yield drained
 
 
-async def in_turns(*contenders: Round, times: int = ROUNDS) -> list[float]:
-    """Return the median of the CPU time of one step, all threads included, in µs, of each contender."""
+async def in_rounds(*contenders: Round, times: int = ROUNDS) -> list[list[float]]:
+    """Return the CPU time of one step, all threads included, in µs, of each round of each contender."""
     took: list[list[float]] = [[] for _ in contenders]
     for _ in range(times):
         for index, contender in enumerate(contenders):
             began = time.process_time()
             await contender()
             took[index].append((time.process_time() - began) / COUNT * 1e6)
-    return [median(each) for each in took]
+    return took
+
+
+async def in_turns(*contenders: Round, times: int = ROUNDS) -> list[float]:
+    """Return the medians of `in_rounds`."""
+    return [median(each) for each in await in_rounds(*contenders, times=times)]
 
 
 def awaited(call: Callable[[], object]) -> Round:
@@ -142,8 +147,8 @@ async def spans(*, payload: bool) -> Row:
         if not installed(SDK):
             return missing(name, unit, (await in_turns(partial(ours, COUNT)))[0], SDK, f"at most {ratio:g}x")
         async with discarding(SDK, payload=payload) as sdk:
-            mine, theirs = await in_turns(partial(ours, COUNT), partial(sdk, COUNT))
-    return at_most(name, unit, mine, SDK, theirs, ratio).under("joined-text" if payload else "joined")
+            mine, theirs = await in_rounds(partial(ours, COUNT), partial(sdk, COUNT))
+    return of_rounds(name, unit, mine, SDK, theirs, ratio).under("joined-text" if payload else "joined")
 
 
 async def detailed() -> Row:
@@ -151,14 +156,14 @@ async def detailed() -> Row:
     name, unit, ratio = "a step with 10 attributes and 2 events, its caller", "µs a span", 0.6
     async with detailing(OURS) as ours:
         if not installed(SDK):
-            return missing(name, unit, (await callers(ours))[0], SDK, f"at most {ratio:g}x")
+            return missing(name, unit, median((await callers(ours))[0]), SDK, f"at most {ratio:g}x")
         async with detailing(SDK) as sdk:
             mine, theirs = await callers(ours, sdk)
-    return at_most(name, unit, mine, SDK, theirs, ratio)
+    return of_rounds(name, unit, mine, SDK, theirs, ratio)
 
 
-async def callers(*contenders: Callable[[int], Callable[[], Awaitable[object]]]) -> list[float]:
-    """Return the median of the CPU time of one step on the thread that records it, in µs, of each contender."""
+async def callers(*contenders: Callable[[int], Callable[[], Awaitable[object]]]) -> list[list[float]]:
+    """Return the CPU time of one step on the thread that records it, in µs, of each round of each contender."""
     took: list[list[float]] = [[] for _ in contenders]
     for _ in range(ROUNDS):
         for index, record in enumerate(contenders):
@@ -166,7 +171,7 @@ async def callers(*contenders: Callable[[int], Callable[[], Awaitable[object]]])
             drained = record(COUNT)
             took[index].append((time.thread_time() - began) / COUNT * 1e6)
             await drained()
-    return [median(each) for each in took]
+    return took
 
 
 async def model_calls() -> list[Row]:

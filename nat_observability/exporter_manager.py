@@ -126,7 +126,10 @@ class ExporterManager:
         """
         if (observer := options.observer) is not None:
             exporters = observer.registry_for(exporters)
-        return cls._on(exporters, options)
+        manager = cls.__new__(cls)
+        manager._slot = RunSlot(exporters, options)
+        manager._is_registry_shared = True
+        return manager
 
     @classmethod
     def _on(cls, registry: dict[str, BaseExporter], options: ManagerOptions) -> Self:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import inspect
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Concatenate
 
 import structlog
@@ -53,7 +56,9 @@ class Logger:
 
     Any thread may call it. It never raises: whatever comes from one of the application's processors or handlers is
     swallowed along with the line, which is not written elsewhere because that processor may have been the one that
-    redacts. A line that a processor using this package writes during another line, on the same thread, is dropped.
+    redacts. A line that a processor using this package writes during another line, on the same thread, is dropped. One
+    that the garbage collector causes while the application writes a line waits for the next one: the loggers of
+    structlog have locks that are not reentrant.
 
     Nothing is interpolated into an event; values go into keys.
     """
@@ -84,28 +89,69 @@ class Logger:
     def _write(self, method: str, number: int, event: str, keys: dict[str, object]) -> None:
         if is_writing():
             return
+        if self._write_now(method, number, event, keys) and _waiting:
+            _write_waiting()
+
+    def _write_now(self, method: str, number: int, event: str, keys: dict[str, object]) -> bool:
+        """Return False if the line has to wait for another one."""
         _thread.writes = True
         try:
             keys = {**self._context, **keys}
             if structlog.is_configured():
-                written = getattr(_bound(method), method)(event, **keys)
+                bound = _bound(method)
+                if _is_locked(bound):
+                    _put_off(self, method, number, event, keys)
+                    return False
+                written = getattr(bound, method)(event, **keys)
                 if inspect.iscoroutine(written):
                     written.close()  # it would never be awaited
                     getattr(_bound_as(structlog.stdlib.BoundLogger), method)(event, **keys)
             else:
-                # 3: this function, the level's method, the caller.
+                # 4: this function, its caller, the level's method, the caller.
                 raised: Any = keys.pop("exc_info", method == "exception")
                 line = " ".join([event, *(f"{key}={_text(value)}" for key, value in keys.items())])
-                _standard.log(number, line, exc_info=raised, stacklevel=3)
+                _standard.log(number, line, exc_info=raised, stacklevel=4)
         except BaseException as error:  # noqa: BLE001 - foreign code: a processor or a handler of the application (G4)
             reraise_signal(error)
         finally:
             _thread.writes = False
+        return True
 
 
 def is_writing() -> bool:
     """Whether this thread is writing a line: another one that it begins is dropped."""
     return getattr(_thread, "writes", False)
+
+
+_LOCKED = (structlog.PrintLogger, structlog.WriteLogger, structlog.BytesLogger)
+_PATIENCE = 0.1  # seconds
+_waiting: deque[tuple[Logger, str, int, str, dict[str, object]]] = deque(maxlen=1000)
+
+
+def _put_off(*line: Any) -> None:
+    if not _waiting:  # at the latest when the process ends
+        atexit.register(_write_waiting)
+    _waiting.append(line)
+
+
+def _write_waiting() -> None:
+    atexit.unregister(_write_waiting)
+    with suppress(IndexError):  # there is none left
+        for _ in range(len(_waiting)):
+            logger, method, number, event, keys = _waiting.popleft()
+            logger._write_now(method, number, event, keys)
+
+
+def _is_locked(bound: Any) -> bool:
+    # Those of structlog have a lock for each file; wrapper classes know their logger by this name.
+    logger = getattr(bound, "_logger", None)
+    lock = getattr(logger, "_lock", None) if isinstance(logger, _LOCKED) else None
+    if lock is None or not lock.locked():
+        return False
+    # By another thread, for a moment, or by this one: the collector closes a step while the application writes a line.
+    if is_free := lock.acquire(timeout=_PATIENCE):
+        lock.release()
+    return not is_free
 
 
 def _bound(method: str) -> Any:

@@ -73,6 +73,8 @@ class ObservabilityRuntime:
             raise TypeError(
                 f"exporters is a mapping of names to exporters, not of type {type(exporters).__name__}."
             )
+        if isinstance(required, str):
+            raise TypeError(f"required is a collection of names, not a text. Pass required=[{required!r}].")
         for name, exporter in exporters.items():
             check_exporter(name, exporter)
         self._given: object = exporters

@@ -58,7 +58,7 @@ async def test_a_deep_run_arrives_everywhere_and_is_shown(tmp_path: Path, depth:
     assert len(request.resource_spans[0].scope_spans[0].spans) == depth
     with Store(tmp_path / "s.db") as store:
         assert store.counts()["max_depth"] == depth
-    tree = shown("show", "deep", "--store", tmp_path / "s.db")
+    tree = shown("show", "deep", "--full", "--store", tmp_path / "s.db")
     assert [name for line in tree for name in line.split() if name.startswith("step-")] == names
     assert max(map(len, tree)) < 200, "the lines grow with the depth"
     assert str(StepTree(capturing.steps)).count("\n") == depth

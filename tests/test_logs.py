@@ -9,6 +9,7 @@ import logging
 import signal
 import subprocess
 import sys
+import threading
 import timeit
 from collections.abc import Iterator
 from typing import Any
@@ -21,6 +22,7 @@ from structlog.testing import CapturingLogger, capture_logs
 from structlog.typing import EventDict, Processor
 
 from nat_observability.logs import RepeatedEvent, get_logger
+from tests.processes import run_program
 
 AT_INFO = structlog.make_filtering_bound_logger(logging.INFO)
 
@@ -336,6 +338,72 @@ class TestForeignFailures:
         with capture_logs() as lines:
             get_logger().warning("exporter_abandoned")
         assert len(lines) == 1
+
+
+class TestGarbageCollector:
+    """The collector may close a step, which logs, at any moment: in the middle of the application's own line too."""
+
+    class Closed:
+        """Logs when it is collected, as a step in a generator does."""
+
+        def __init__(self) -> None:
+            self.itself = self
+
+        def __del__(self) -> None:
+            get_logger().warning("closed_late", reason="collected")
+
+    class Collecting(io.StringIO):
+        """A stream in which the collector runs when something is written."""
+
+        def write(self, text: str) -> int:
+            if text.strip():
+                TestGarbageCollector.Closed()
+                gc.collect()
+            return super().write(text)
+
+    def test_a_line_during_the_applications_own_waits_for_the_next(self) -> None:
+        """structlog's lock of a file, which is not reentrant, would be waited for for ever."""
+        file = self.Collecting()
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file))
+        thread = threading.Thread(target=structlog.get_logger().info, args=("own",), daemon=True)
+        thread.start()
+        thread.join(5)
+        assert not thread.is_alive()
+        assert "closed_late" not in file.getvalue()
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(plain := io.StringIO()))
+        get_logger().info("next")
+        events = [
+            word
+            for word in plain.getvalue().replace("\x1b[1m", "").split()
+            if word in ("next", "closed_late")
+        ]
+        assert events == ["next", "closed_late"]
+
+    def test_a_line_while_nothing_else_is_written_is_written_at_once(self) -> None:
+        """As any other."""
+        structlog.configure(logger_factory=structlog.PrintLoggerFactory(file := io.StringIO()))
+        self.Closed()
+        gc.collect()
+        assert "closed_late" in file.getvalue()
+
+    def test_what_waits_at_the_end_of_the_process_is_written(self) -> None:
+        """Nothing is lost without a word."""
+        ran = run_program(
+            """
+            import structlog
+            from tests.test_logs import TestGarbageCollector
+
+            class Written(TestGarbageCollector.Collecting):
+                def write(self, text):
+                    print(text, end="")
+                    return 0 if "closed_late" in text else super().write(text)
+
+            structlog.configure(logger_factory=structlog.PrintLoggerFactory(Written()))
+            structlog.get_logger().info("own")
+            """
+        )
+        assert ran.stdout.count("own") == 1
+        assert "closed_late" in ran.stdout
 
 
 class TestFilteredOut:

@@ -19,16 +19,14 @@ from nat_observability.builders import (
     warn_of_no_exporter,
 )
 from nat_observability.builders.processing import OwnProcessing
+from nat_observability.containers.given import CountedDependency, Given, asynchronous, names_given
 from nat_observability.containers.lifetimes import (
-    Given,
     HeldSingleton,
     RuntimeResource,
-    asynchronous,
     check_mapping,
     check_same,
     container_of,
     holding,
-    names_given,
 )
 from nat_observability.errors import SettingsError
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -61,12 +59,15 @@ def _exporters(
     types: providers.Provider[Mapping[str, ExporterBuilder]],
     processing: providers.Provider[Mapping[str, OwnProcessing]],
 ) -> dict[str, BaseExporter]:
-    given.made_from(settings=settings, exporter_types=types, processing=processing)
-    return build_exporters(
-        _settings_of(given, settings),
-        given.get("exporter_types", types),
-        given.get("processing", processing),
-    )
+    def make() -> dict[str, BaseExporter]:
+        given.made_from(settings=settings, exporter_types=types, processing=processing)
+        return build_exporters(
+            _settings_of(given, settings),
+            given.get("exporter_types", types),
+            given.get("processing", processing),
+        )
+
+    return given.once("exporters", make)
 
 
 def _runtime(
@@ -86,7 +87,9 @@ def _runtime(
         on_empty=partial(warn_of_no_exporter, found) if found.enabled else None,
         on_manager=given.warn_if_overridden,
         on_state=holding(
-            container.given, container.exporters, container.runtime_object, container.manager_options
+            given,
+            held=(container.given, container.runtime_object),
+            kept=(container.exporters, container.manager_options),
         ),
     )
 
@@ -94,14 +97,17 @@ def _runtime(
 def _manager_options(
     given: Given, settings: providers.Provider[ObservabilitySettings], runtime: ObservabilityRuntime
 ) -> ManagerOptions:
-    found = _settings_of(given, settings)
-    return ManagerOptions(
-        shutdown_timeout=found.shutdown_timeout,
-        start_timeout=found.start_timeout,
-        required=required_exporters(found),
-        observer=runtime,
-        propagate_tags=found.propagate_tags,
-    )
+    def make() -> ManagerOptions:
+        found = _settings_of(given, settings)
+        return ManagerOptions(
+            shutdown_timeout=found.shutdown_timeout,
+            start_timeout=found.start_timeout,
+            required=required_exporters(found),
+            observer=runtime,
+            propagate_tags=found.propagate_tags,
+        )
+
+    return given.once("manager_options", make, used_with=runtime)
 
 
 def _validate(settings: providers.Provider[ObservabilitySettings]) -> None:
@@ -110,7 +116,9 @@ def _validate(settings: providers.Provider[ObservabilitySettings]) -> None:
     given = {name: getattr(container, name) for name in ("settings", "exporter_types", "processing")}
     if not any(map(asynchronous, given.values())):
         # Making the exporters reports mistakes in their settings, such as missing certificates.
-        container.exporters()
+        exporters = container.exporters()
+        check_mapping(exporters)
+        check_same(container, exporters)
     elif not asynchronous(given["settings"]):
         # Nothing is opened here, so the exporters cannot be made: those that do not open are reported when they do.
         check_exporter_types(container.settings(), names_given(given["exporter_types"]))
@@ -141,22 +149,20 @@ class ObservabilityContainer(containers.DeclarativeContainer):
         ) -> Awaitable[None]: ...
 
     env_file: Provider[EnvFile | None] = providers.Object(None)
-    settings: Provider[ObservabilitySettings] = providers.Dependency(
+    settings: Provider[ObservabilitySettings] = CountedDependency(
         default=providers.ThreadSafeSingleton(_settings, env_file)
     )
-    exporter_types: Provider[Mapping[str, ExporterBuilder]] = providers.Dependency(
-        default=providers.Object({})
-    )
-    processing: Provider[Mapping[str, OwnProcessing]] = providers.Dependency(default=providers.Object({}))
+    exporter_types: Provider[Mapping[str, ExporterBuilder]] = CountedDependency(default=providers.Object({}))
+    processing: Provider[Mapping[str, OwnProcessing]] = CountedDependency(default=providers.Object({}))
     given: Provider[Given] = HeldSingleton(Given)
-    exporters: Provider[dict[str, BaseExporter]] = HeldSingleton(
+    exporters: Provider[dict[str, BaseExporter]] = providers.ThreadSafeSingleton(
         _exporters, given, settings.provider, exporter_types.provider, processing.provider
     )
     runtime_object: HeldSingleton[ObservabilityRuntime] = HeldSingleton(
         _runtime, exporters, given, settings.provider
     )
     unopened_runtime = runtime_object  # its name in 0.1.0
-    manager_options: Provider[ManagerOptions] = HeldSingleton(
+    manager_options: Provider[ManagerOptions] = providers.ThreadSafeSingleton(
         _manager_options, given, settings.provider, runtime_object
     )
     runtime: Provider[Any] = RuntimeResource(

@@ -1,23 +1,26 @@
-"""Providers for what lives as long as the exporters are open, and what an embedding container gives asynchronously."""
+"""Providers for what lives as long as the exporters are open."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any, TypeVar
 
-from dependency_injector import providers, resources
+from dependency_injector import providers
 
-from nat_observability.errors import AsynchronousProviderError, MissingContainerError, NoEventLoopError
+from nat_observability.containers.given import Given, resources_of
+from nat_observability.errors import MissingContainerError, NoEventLoopError
 from nat_observability.health import RuntimeState
-from nat_observability.logs import get_logger
 from nat_observability.runtime import ObservabilityRuntime
+from nat_observability.system.fork_hooks import at_fork
+from nat_observability.system.weak_registry import WeakRegistry
 
 T = TypeVar("T")
-_log = get_logger()
 _AT_REST = (RuntimeState.NEW, RuntimeState.CLOSED)
-_RESOURCE = getattr(providers, "BaseResource", providers.Resource)  # 4.49 has the former
 
 
 class HeldSingleton(providers.ThreadSafeSingleton[T]):
@@ -57,90 +60,31 @@ class HeldSingleton(providers.ThreadSafeSingleton[T]):
         return providers.SingletonResetContext(self)
 
 
-def holding(*held: HeldSingleton[Any]) -> Callable[[RuntimeState], None]:
-    """Return a function that holds these objects while a runtime is open, to be called when its state changes."""
+def holding(
+    given: Given, held: Iterable[HeldSingleton[Any]], kept: Iterable[providers.BaseSingleton[Any]]
+) -> Callable[[RuntimeState], None]:
+    """
+    Return a function that keeps what a runtime is used with while it is open, to be called when its state changes.
+
+    Args:
+        given: Keeps what is asked for with each manager: a singleton of a Python class takes three times as long.
+        held: Keep their objects themselves.
+        kept: The singletons of what `given` keeps.
+    """
+    held, kept = tuple(held), tuple(kept)
 
     def changed(state: RuntimeState) -> None:
+        is_open = state not in _AT_REST
+        if given.keep(is_open):
+            for each in kept:
+                each.reset()
         for each in held:
-            if state in _AT_REST:
-                each.let_go()
-            else:
+            if is_open:
                 each.hold()
+            else:
+                each.let_go()
 
     return changed
-
-
-class Given:
-    """
-    What the embedding container gives, some of which may have to be awaited first.
-
-    Attributes:
-        awaited: By name, what has been awaited since the runtime was last opened.
-    """
-
-    def __init__(self) -> None:
-        self.awaited: dict[str, Any] = {}
-        self._links: list[tuple[str, providers.Provider[Any], tuple[providers.Provider[Any], ...]]] = []
-        self._last: list[tuple[providers.Provider[Any], providers.Provider[Any] | None]] = []
-        self._warned = False
-
-    def made_from(self, **given: providers.Provider[Any]) -> None:
-        """Note which providers give what the exporters are made from."""
-        self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
-        self._last = [(provider, provider.last_overriding) for _, provider, _ in self._links]
-        self._warned = False
-
-    def overridden(self) -> bool:
-        """Whether other providers give now what the exporters were made from."""
-        for provider, last in self._last:  # noqa: SIM110  it is asked for each manager
-            if provider.last_overriding is not last:
-                return True
-        return False
-
-    def warn_if_overridden(self) -> None:
-        """
-        Log, once, that an override came too late for the exporters, unless it was there when they were made.
-
-        Called for each new manager.
-        """
-        if self._warned or not self.overridden():
-            return
-        for name, provider, then in self._links:
-            now = provider.last_overriding
-            if now is not None and all(now is not each for each in then):
-                self._warned = True
-                _log.warning(
-                    "override_came_late",
-                    provider=name,
-                    cure="Override it before the exporters are made, or shut down and initialise again after it.",
-                )
-                return
-
-    def get(self, name: str, provider: providers.Provider[Any]) -> Any:
-        """
-        Return what a provider gives.
-
-        Raises:
-            AsynchronousProviderError: It depends on an asynchronous resource, and was not awaited.
-        """
-        if name in self.awaited:
-            return self.awaited[name]
-        if names := asynchronous(provider):
-            raise AsynchronousProviderError(name, names)
-        given = provider()
-        if inspect.isawaitable(given):
-            if inspect.iscoroutine(given):
-                given.close()  # it would never be awaited
-            raise AsynchronousProviderError(name, ())
-        return given
-
-    async def wait_for(self, given: Mapping[str, providers.Provider[Any]]) -> bool:
-        """Await those that have to be; return whether there were any."""
-        waiting = {name: provider for name, provider in given.items() if asynchronous(provider)}
-        self.awaited = {}
-        found = {name: await provider() for name, provider in waiting.items()}
-        self.awaited = found
-        return bool(found)
 
 
 def container_of(feature: str, settings: Any) -> Any:
@@ -183,8 +127,12 @@ def check_same(container: Any, exporters: Mapping[str, Any]) -> None:
     Check that a container's managers get the exporters of its runtime.
 
     Raises:
-        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them.
+        TypeError: What overrides the exporters makes new ones each time, or a subclass replaces them, or what they are
+            made from.
     """
+    for name, provider in container.given().inputs.items():
+        if getattr(container, name, None) is not provider:
+            raise _replaced(name)
     found = container.exporters()
     if not isinstance(found, Mapping) or found.keys() != exporters.keys():
         raise _replaced("exporters")
@@ -200,65 +148,6 @@ def _replaced(name: str) -> TypeError:
         f"A subclass of ObservabilityContainer replaces {name!r}, of which its other providers know nothing. Leave it "
         f"out there, and call container.{name}.override(...)."
     )
-
-
-def _overriding(
-    provider: providers.Provider[Any],
-) -> Iterator[tuple[providers.Provider[Any], tuple[providers.Provider[Any], ...]]]:
-    each: Any = provider
-    while each is not None:
-        yield each, tuple(each.overridden)
-        each = each.last_overriding
-
-
-def asynchronous(provider: providers.Provider[Any]) -> list[str]:
-    """Return the names of the asynchronous resources that a provider gets objects from."""
-    return [
-        _name(each) for each in _sources(provider) if isinstance(each, _RESOURCE) and _is_asynchronous(each)
-    ]
-
-
-def resources_of(*given: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
-    """Return the resources that these providers get objects from, or pass on as providers."""
-    for provider in given:
-        yield from provider.traverse(types=[_RESOURCE])
-
-
-def names_given(provider: providers.Provider[Any]) -> set[str] | None:
-    """Return the keys of what a provider gives, without asking it; None if they are not known."""
-    source: Any = provider
-    while not isinstance(source, providers.Dict):
-        if not source.overridden:
-            return None
-        source = source.overridden[-1]
-    return {str(name) for name in source.kwargs}
-
-
-def _sources(provider: providers.Provider[Any]) -> Iterator[providers.Provider[Any]]:
-    # A provider that is passed on as one (`pool.provider`) gives no object yet; an overridden one gives nothing itself.
-    seen: set[int] = set()
-    waiting: list[Any] = [provider]
-    while waiting:
-        each = waiting.pop()
-        if id(each) in seen or isinstance(each, providers.Delegate):
-            continue
-        seen.add(id(each))
-        yield each
-        waiting += [each.overridden[-1]] if each.overridden else list(each.related)
-
-
-def _is_asynchronous(resource: Any) -> bool:
-    provides = inspect.unwrap(resource.provides)
-    if isinstance(provides, type):
-        return issubclass(provides, resources.AsyncResource) or (
-            hasattr(provides, "__aenter__") and not hasattr(provides, "__enter__")
-        )
-    return inspect.iscoroutinefunction(provides) or inspect.isasyncgenfunction(provides)
-
-
-def _name(resource: Any) -> str:
-    provides = inspect.unwrap(resource.provides)
-    return getattr(provides, "__qualname__", repr(provides))
 
 
 class RuntimeResource(providers.Resource[ObservabilityRuntime]):
@@ -284,8 +173,10 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
     ) -> None:
         self._opening: asyncio.Task[ObservabilityRuntime] | None = None
         self._opened: ObservabilityRuntime | None = None
+        self._waiting: list[Future[None]] = []  # for the opening, in other event loops than its own
         super().__init__(runtime, *made, **awaited)
         self.enable_async_mode()  # so that there is always something to await
+        _resources.add(self)
 
     @property
     def initialized(self) -> bool:
@@ -305,16 +196,26 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         Raises:
             NoEventLoopError: No event loop is running.
         """
-        opening, opened = self._opening, self._opened
-        if opening is None:
-            return _Nothing()
-        closing = _loop("shutdown_resources()").create_task(_close(opening, opened))
-        self._opening = self._opened = None
+        with _turn:
+            opening, opened = self._opening, self._opened
+            if opening is None:
+                return _Nothing()
+            if opened is None and opening.get_loop().is_closed():  # it never will be
+                self._opening = None
+                return _Nothing()
+            loop = _loop("shutdown_resources()")
+            ready = None if opened is not None else self._ready(opening, loop)
+            self._opening = self._opened = None
+        closing = loop.create_task(_close(opening, opened, ready))
 
         def ended(task: asyncio.Task[None]) -> None:
             # Its first step may never have been executed.
             if task.cancelled():
-                opening.cancel()
+                if opening.get_loop() is loop:
+                    opening.cancel()
+                else:
+                    with suppress(RuntimeError):  # its loop is closed
+                        opening.get_loop().call_soon_threadsafe(opening.cancel)
                 if opened is not None:
                     opened.begin_shutdown()
 
@@ -322,20 +223,51 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         return closing
 
     def _provide(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._opening is None:
-            self._opening = _loop("init_resources()").create_task(self._open())
-            self._opening.add_done_callback(self._has_opened)
-        return self._opening if self._opened is None else self._opened
+        with _turn:
+            if self._opened is not None:
+                return self._opened
+            loop = _loop("init_resources()")
+            opening = self._opening
+            if opening is None or opening.get_loop().is_closed():
+                self._opening = opening = loop.create_task(self._open())
+                opening.add_done_callback(self._has_opened)
+            ready = self._ready(opening, loop)
+        return opening if ready is None else loop.create_task(self._opened_elsewhere(ready))
+
+    def _ready(self, opening: asyncio.Task[Any], loop: asyncio.AbstractEventLoop) -> Future[None] | None:
+        """Return what is done when the opening is, if that belongs to another event loop than this."""
+        if opening.get_loop() is loop:
+            return None
+        ready = Future[None]()
+        self._waiting.append(ready)
+        return ready
+
+    async def _opened_elsewhere(self, ready: Future[None]) -> ObservabilityRuntime:
+        await asyncio.wrap_future(ready)
+        # If that has failed, this tries it itself.
+        found = self._provide((), {})
+        runtime: ObservabilityRuntime = await found if asyncio.isfuture(found) else found
+        return runtime
 
     def _has_opened(self, opening: asyncio.Task[ObservabilityRuntime]) -> None:
         # It may have been cancelled before its first step. After a shutdown, this is not the current one.
         failed = opening.cancelled() or opening.exception() is not None
-        if self._opening is not opening:
-            return
-        if failed:
+        with _turn:
+            if self._opening is opening:
+                if failed:
+                    self._opening = None
+                else:
+                    self._opened = opening.result()
+            waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if each.set_running_or_notify_cancel():
+                each.set_result(None)
+
+    def forget_opening(self) -> None:
+        """In a forked child: what the parent was opening is not opened here."""
+        self._waiting = []
+        if self._opened is None:
             self._opening = None
-        else:
-            self._opened = opening.result()
 
     async def _open(self) -> ObservabilityRuntime:
         runtime = await self._current()
@@ -358,11 +290,15 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         return opened
 
 
-async def _close(opening: asyncio.Task[ObservabilityRuntime], opened: ObservabilityRuntime | None) -> None:
+async def _close(
+    opening: asyncio.Task[ObservabilityRuntime],
+    opened: ObservabilityRuntime | None,
+    ready: Future[None] | None,
+) -> None:
     if opened is None:
-        await asyncio.wait([opening])
+        await asyncio.wait([opening if ready is None else asyncio.wrap_future(ready)])
         # What went wrong is raised by its own `init()`.
-        if not opening.cancelled() and opening.exception() is None:
+        if opening.done() and not opening.cancelled() and opening.exception() is None:
             opened = opening.result()
     if opened is not None:
         await opened.shutdown()
@@ -380,3 +316,26 @@ def _loop(call: str) -> asyncio.AbstractEventLoop:
         return asyncio.get_running_loop()
     except RuntimeError:
         raise NoEventLoopError(call) from None
+
+
+_resources: WeakRegistry[RuntimeResource] = WeakRegistry()
+# For a moment each: threads may open one container, each in its own event loop. Reentrant: an eager task runs in it.
+_turn = threading.RLock()
+
+
+def _start_clean_in_child() -> None:
+    global _turn
+    _turn = threading.RLock()
+    for resource in _resources.all():
+        resource.forget_opening()
+    # One of each for all of dependency-injector's providers: a singleton that a thread was making which is not in this
+    # process would block every other for ever.
+    kinds: Any = providers  # of whose locks its stubs say nothing
+    for lock in (kinds.ThreadSafeSingleton.storage_lock, kinds.Provider.overriding_lock):
+        if lock.acquire(blocking=False):
+            lock.release()  # free, or held by the thread that forked, which goes on
+        else:
+            lock._at_fork_reinit()  # as the standard library does with its own
+
+
+at_fork(after_in_child=_start_clean_in_child)

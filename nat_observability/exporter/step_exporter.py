@@ -147,6 +147,10 @@ class StepExporter(BaseExporter):
         self.select = select
         if not isinstance(limits, DeliveryLimits | None):
             raise TypeError(f"limits is a DeliveryLimits(...), not of type {type(limits).__name__}.")
+        if not isinstance(processors, Iterable):
+            raise TypeError(
+                f"processors is a list, not of type {type(processors).__name__}. Pass processors=[...]."
+            )
         processors = tuple(processors)
         if not isinstance(sink, Delivery):
             known_as = name or str(getattr(sink, "__name__", type(sink).__name__))

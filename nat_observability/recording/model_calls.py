@@ -43,9 +43,9 @@ class ModelCallRecorder(StepRecorder):
         Record a model's answer: its messages as output, its usage, its id, its model and its finish reasons.
 
         It may come from the clients of OpenAI (chats, the Responses API, embeddings, moderations), Anthropic, Google,
-        Mistral, Cohere, Ollama and Amazon Bedrock, from LiteLLM, LangChain, LlamaIndex or Pydantic AI, or be a dict of
-        one of their shapes. An output and a usage that are set already are kept. An answer that is not understood is
-        recorded as any other output, and its type is logged once.
+        Mistral, Cohere, Ollama, Amazon Bedrock and watsonx, from LiteLLM, LangChain, LlamaIndex or Pydantic AI, or be a
+        dict of one of their shapes, or such a body as text or bytes. An output and a usage that are set already are
+        kept. An answer that is not understood is recorded as any other output, and its type is logged once.
         """
         details = self._taking()
         if details is None:
@@ -100,7 +100,8 @@ class ModelCallRecorder(StepRecorder):
         """
         Record what a retriever has found, as `gen_ai.retrieval.documents`: id, score, content and metadata of each.
 
-        Takes a list of dicts, texts, pairs of a document and its score, or documents of LangChain's or LlamaIndex's.
+        Takes a list of dicts, texts, pairs of a document and its score, rows of a database, documents of LangChain's or
+        LlamaIndex's, or what a vector store or a search engine returns, as it is.
         """
         details = self._taking()
         if details is None:

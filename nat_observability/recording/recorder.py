@@ -100,7 +100,9 @@ class StepRecorder:
         state = scope._state if scope is not None else None
         if state is not None:
             audience = state.stream.kept[0] or state.stream.gathered()
-            if not audience.heeds:
+            if not audience.everyone and not audience.heeds:
+                audience.pass_over()
+            elif not audience.heeds:
                 state.stream.publish(IntermediateStep(state.run, self._kind, _CHUNK, self.name, "", None, 0))
 
     def set_attribute(self, name: str, value: object) -> None:

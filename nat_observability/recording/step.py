@@ -378,7 +378,7 @@ class step(ModelCallRecorder):  # noqa: N801  a context manager and decorator, n
             self.name = name = capture_label(name)  # it may have been changed
         metadata = whole = None if self.metadata is None else capture_json(self.metadata)
         if self._metadata is not None:
-            whole = merged_json(self._metadata, metadata)
+            whole = self._metadata if metadata is None else merged_json(self._metadata, metadata)
         kind, step_id = self._kind, self.step_id or ""
         if audience.finished:
             status = _OK if error is None else _ERROR

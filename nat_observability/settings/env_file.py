@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nat_observability.errors import SettingsError, SettingsWarning
-from nat_observability.settings.likely_mistakes import unreadable_lines
+from nat_observability.settings.likely_mistakes import doubtful_lines
 from nat_observability.settings.variables import variable
 
 ENV_FILE = variable("env_file")
@@ -52,17 +52,19 @@ def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
     if problems:
         raise SettingsError(problems)
     for path in _note_read(listed):
-        for line in unreadable_lines(path, arguments.get("_env_file_encoding")):
+        for line, problem in doubtful_lines(path, arguments.get("_env_file_encoding")):
             # 3: this function, the constructor of the settings, its caller.
-            warnings.warn(
-                f"{path}, line {line} is not NAME=value. It is ignored.", SettingsWarning, stacklevel=3
-            )
+            warnings.warn(f"{path}, line {line} {problem}", SettingsWarning, stacklevel=3)
     return {**arguments, _ARGUMENT: files}
 
 
 def _listed(files: Any) -> list[Any]:
     if files is None or isinstance(files, str | os.PathLike):
         return [files] if files and os.fspath(files) else []
+    if not isinstance(files, Iterable):
+        raise SettingsError(
+            [f"{_ARGUMENT} is of type {type(files).__name__}; allowed: a path, or a list of paths."]
+        )
     return list(files)
 
 

@@ -7,7 +7,16 @@ from collections.abc import Mapping
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from nat_observability.settings.variables import DELIMITER, EXPORTERS, PAIRS, allowed, nearest, variable
+from nat_observability.settings.exporters.models import TAGS_OF_SEVERAL
+from nat_observability.settings.variables import (
+    DELIMITER,
+    EXPORTERS,
+    PAIRS,
+    allowed,
+    nearest,
+    setting_meant,
+    variable,
+)
 
 _WRONG = {
     "missing": "is not set",
@@ -41,8 +50,8 @@ def problems(
         settings: The model that did not validate.
         entries: The tag of each member of the union of exporters, and its model.
     """
-    # Neither pydantic's messages nor the input are used: both may hold the value.
-    details = error.errors(include_url=False, include_input=False)
+    # Neither pydantic's messages nor values of the input are used: both may be secret.
+    details = error.errors(include_url=False)
     # A default that depends on a wrong value is wrong only because of it.
     return [
         _problem(detail, settings, entries)
@@ -69,10 +78,23 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         known = [
             variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
         ]
+        inner = detail["input"] if isinstance(detail["input"], Mapping) else ()
+        for key in inner:  # with two underscores inside of the setting's name
+            if f"{path[-1]}_{key}" in model.model_fields:
+                whole = variable(*path[:-1], f"{path[-1]}_{key}")
+                return f"{variable(*path, key)} is not a setting. Did you mean {whole}?"
+        types = [tag for tag, other in entries.items() if depth and path[-1] in other.model_fields]
+        types = [each for each in types if each not in TAGS_OF_SEVERAL]
+        if types:
+            return f"{name} is a setting of exporters of the type {' or '.join(types)}, and this one is of another."
+        if not depth and path[-1] in (others := _settings_of(entries)):
+            return f"{name} is not a setting. Did you mean {setting_meant(str(path[-1]), others)}?"
         near = nearest(name, known, below=variable(*path[:-1], ""))
         ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
         return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
     if len(path) == depth:
+        if meant := setting_meant(str(path[-1]), _settings_of(entries)):
+            return f"{name} is not a group of settings. Did you mean {meant}?"
         return (
             f"{name} is not a group of settings; allowed: a JSON object, or variables such as {name}__TYPE."
         )
@@ -81,6 +103,10 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     if detail["type"] == "dict_type":
         wrong = "holds a member that is not key=value" if may_be == PAIRS else "is not a JSON object"
     return f"{name} {wrong}; allowed: {may_be}."
+
+
+def _settings_of(entries: Mapping[str, type[BaseModel]]) -> set[str]:
+    return {key for each in entries.values() for key in each.model_fields}
 
 
 def option_problems(error: ValidationError, exporter: str) -> list[str]:

@@ -63,18 +63,40 @@ def _of_exporter(name: str, entry: AnyExporterSettings) -> Iterator[str]:
             )
 
 
-def unreadable_lines(file: str, encoding: str | None) -> Iterator[int]:
-    """Yield the number of each line of an env file that is not `NAME=value`; none if it is not text, or no file."""
+def doubtful_lines(file: str, encoding: str | None) -> Iterator[tuple[int, str]]:
+    """
+    Yield the number of each line of an env file that does not say what it seems to, and how that goes on.
+
+    None if it is not text, or no file. No value is shown, nor a name inside of one, which may be a part of a secret.
+    """
     from dotenv.parser import parse_stream
+    from dotenv.variables import Variable, parse_variables
 
     if not os.path.isfile(file):  # a pipe can be read but once
         return
+    known, values = {*os.environ}, dict[str, str]()
     try:
         with open(file, encoding=encoding or "utf-8") as lines:
             for each in parse_stream(lines):
-                key = each.key or ""
-                if each.error or (PREFIX in key.upper() and not NAME.fullmatch(key.lstrip("\ufeff"))):
-                    yield each.original.line
+                line, key = each.original.line, (each.key or "").lstrip("\ufeff")
+                is_ours = PREFIX in key.upper()
+                if each.error or (is_ours and (each.value is None or not NAME.fullmatch(key))):
+                    yield line, "is not NAME=value. It is ignored."
+                elif is_ours and each.value is not None:
+                    if values.setdefault(key.upper(), each.value) != each.value:
+                        yield (
+                            line,
+                            f"sets {key.upper()} once more: this value counts, and not the one before.",
+                        )
+                    if any(
+                        isinstance(part, Variable) and part.default is None and part.name not in known
+                        for part in parse_variables(each.value)
+                    ):
+                        yield (
+                            line,
+                            f"refers in {key.upper()} to a variable that is not set: it counts as empty.",
+                        )
+                known.add(key)
     except (OSError, UnicodeDecodeError):
         return
 
@@ -85,7 +107,7 @@ def _long(name: str, seconds: float) -> Iterator[str]:
 
 
 _COMMENT = re.compile(r"\s#\s")
-_REFERENCE = re.compile(r"\$[A-Za-z_{(]")
+_REFERENCE = re.compile(r"\$[A-Za-z_{(]|%\w+%")
 
 
 def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
@@ -102,5 +124,7 @@ def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
         elif name.endswith("path") and _REFERENCE.search(value):
             has, of_it = "names another variable", "which is not replaced by its value"
         else:
+            if name.endswith(("path", "name")) and value != value.strip():
+                yield f"{name.upper()} begins or ends with a blank or a line break, which is part of it: remove it."
             continue
         yield f"{name.upper()} {has}, {of_it}: the env files of Docker are not read by a shell."

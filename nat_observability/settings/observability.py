@@ -55,6 +55,16 @@ def _for_type(shared: Mapping[str, Any], entry: Mapping[Any, Any]) -> dict[str, 
     return {key: value for key, value in shared.items() if key not in own}
 
 
+def _in_lower_case(entry: object) -> object:
+    """Return an entry with its names as variables have them: a type of the application's may distinguish case."""
+    if not isinstance(entry, Mapping) or all(str(key).islower() for key in entry):
+        return entry
+    named = {"type" if str(key).lower() == "type" else key: value for key, value in entry.items()}
+    return (
+        {str(key).lower(): value for key, value in named.items()} if named.get("type") in BUILT_IN else named
+    )
+
+
 def _is_device(path: str | os.PathLike[str]) -> bool:
     """Return whether it is there and holds nothing, as /dev/null or a terminal."""
     return os.path.exists(path) and not os.path.isfile(path)
@@ -237,10 +247,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         # What is not set for an exporter comes from the process; one that is passed as an object is complete.
         shared = {key: info.data[key] for key in ProcessingSettings.model_fields if key in info.data}
         lower = {
-            str(name).strip().lower(): {**_for_type(shared, entry), **entry}
-            if isinstance(entry, Mapping)
-            else entry
+            str(name).strip().lower(): {**_for_type(shared, each), **each}
+            if isinstance(each, Mapping)
+            else each
             for name, entry in exporters.items()
+            for each in (_in_lower_case(entry),)
         }
         if "" in lower:
             raise ValueError("holds an exporter without a name; allowed: names that are not empty")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -40,6 +41,7 @@ from nat_observability.settings.variables import (
     corrected,
     is_pairs,
     nearest,
+    setting_meant,
     variable,
 )
 
@@ -195,25 +197,38 @@ def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
     upper = name.strip().upper()  # env files of containers keep a blank before the `=`
     if not NAME.fullmatch(upper):  # such as a line of JSON, with its values
         return f"A variable that begins with {PREFIX} has a name that no setting can have."
-    return f"{upper} is not a setting.{nearest(upper, _candidates(settings_cls, upper))}"
+    return f"{upper} is not a setting.{_near(settings_cls, upper)}"
+
+
+def _near(settings_cls: type[BaseSettings], name: str) -> str:
+    bare = name.removeprefix(PREFIX).lower()
+    if bare in (settings := _settings_of_exporters()):
+        return f" Did you mean {setting_meant(bare, settings)}?"
+    return nearest(name, _candidates(settings_cls, name))
+
+
+def _settings_of_exporters() -> set[str]:
+    return {key for model in MODELS.values() for key in model.model_fields}
 
 
 def _meant(settings_cls: type[BaseSettings], name: str) -> str:
     """The known variable that is closest to a name with our prefix; the name itself if none is close."""
     if _is_known(settings_cls, name.lower()):
         return name
-    near = nearest(name, _candidates(settings_cls, name))
+    near = _near(settings_cls, name)
     return near.removeprefix(" Did you mean ").removesuffix("?") or name
 
 
 def _candidates(settings_cls: type[BaseSettings], name: str) -> list[str]:
-    bare = name.removeprefix(PREFIX)
-    # With the first level misspelt, and with one underscore between levels instead of two.
-    nested = (bare.split(DELIMITER)[1:], bare.split("_", 2)[1:])
+    bare = name.removeprefix(PREFIX).strip("_")
+    # With the first level misspelt, and with one underscore between levels instead of two, or with three.
+    nested = bare.split(DELIMITER)[1:]
+    flat = re.split("_+", bare, maxsplit=1)[1:]
     return [
         *map(variable, settings_cls.model_fields),
         ENV_FILE,
-        *(variable(EXPORTERS, *n) for n in nested if n),
+        *([variable(EXPORTERS, *nested)] if nested else []),
+        *(meant for each in flat if (meant := setting_meant(each, _settings_of_exporters()))),
     ]
 
 

@@ -41,6 +41,22 @@ def nearest(name: str, known: Iterable[str], *, below: str = PREFIX) -> str:
     return f" Did you mean {below}{match[0]}?" if match else ""
 
 
+def setting_meant(text: str, settings: Iterable[str]) -> str | None:
+    """
+    Return the variable of an exporter's setting that is meant by what stands for both; None if it ends with none.
+
+    Args:
+        text: The exporter and its setting with one underscore between them, as in `main_queue_items`, or the setting.
+        settings: The names of the settings that exporters have.
+    """
+    lower = text.lower()
+    ends = [each for each in settings if lower == each or lower.endswith(f"_{each}")]
+    if not ends:
+        return None
+    end = max(ends, key=len)
+    return variable(EXPORTERS, lower.removesuffix(end).strip("_") or "main", end)
+
+
 def corrected(name: str, *, alike: float) -> str | None:
     """
     Return the variable meant by a name with a misspelt prefix; None if its prefix is ours, or another one.

@@ -90,7 +90,9 @@ class FileSink:
             raise ValueError(f"format is 'jsonl' or 'otlp_json', not {format!r}.")
         self._otlp: SpanEncoder | None = None
         if format == "otlp_json":
-            # Only here: a file of our own lines needs none of it.
+            # Only here: a file of our own lines needs none of it. All of it here: a child forked while the first
+            # batch imports something could not import that.
+            import nat_observability.sinks.otlp.json  # noqa: F401
             from nat_observability.dialects.vocabulary import vocabulary
             from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 

@@ -228,6 +228,8 @@ def has_store(path: str) -> bool:
         raise SinkError(path, "is not a file", "Give the path of a file.")
     if not found.st_size:
         return False
+    if found.st_size == 1:  # for SQLite such a file is empty, and it would write into it
+        raise SinkError(path, "is not a database", _MOVE_AWAY)
     if not os.access(path, os.R_OK):
         raise SinkError(path, "cannot be read: permission denied", "Give this user read permission.")
     try:

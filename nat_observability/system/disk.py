@@ -75,7 +75,12 @@ def file_path(path: str | os.PathLike[str]) -> str:
 
 def is_file_path(text: str) -> bool:
     """Whether a text names a file: it is not empty, no URL, and not one of the names that SQLite has for memory."""
-    return bool(text.strip()) and "://" not in text and not text.startswith((":memory:", "file:"))
+    return (
+        bool(text.strip())
+        and "://" not in text
+        and "\0" not in text
+        and not text.startswith((":memory:", "file:"))
+    )
 
 
 def make_private_directories(path: str) -> None:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import gc
-import subprocess
-import sys
-import textwrap
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
@@ -32,6 +30,7 @@ from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import until
 from tests import wired
+from tests.processes import run_program
 
 _ROOT = Path(__file__).parents[2]
 _PAGE = (_ROOT / "docs" / "embedding.md").read_text()
@@ -69,10 +68,15 @@ class Taking:
         self.taken = 0
         self.hangs: asyncio.Event | None = None
         self.fails: OSError | None = None
+        self.opens: threading.Event | None = None
+        self.opened = 0
 
     async def open(self) -> None:
+        while self.opens is not None and not self.opens.is_set():  # noqa: ASYNC110
+            await asyncio.sleep(0)  # it is set in another thread
         if self.fails is not None:
             raise self.fails
+        self.opened += 1
 
     async def write(self, batch: Batch) -> None:
         while self.hangs is not None and not self.hangs.is_set():  # noqa: ASYNC110
@@ -182,6 +186,8 @@ async def _shutdown_cancelled() -> None:
         closing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await closing
+        begun = runtime_of(container).state is not RuntimeState.OPEN
+        assert begun is (turns > 0)  # what a task has not begun was not called
         sink.hangs.set()
         await container.shutdown_resources()
         assert runtime_of(container).state is RuntimeState.CLOSED
@@ -252,6 +258,27 @@ async def _several_loops() -> None:
 
     await asyncio.to_thread(loops)
     assert sink.taken == 1
+    await works(container, sink)
+
+
+@row("`init_resources()` in several event loops at once, each in a thread")
+async def _several_loops_at_once() -> None:
+    container, loops = container_of(sink := Taking()), threading.Barrier(3)
+    sink.opens = threading.Event()
+
+    async def use() -> None:
+        opening = asyncio.ensure_future(container.init_resources())
+        await asyncio.sleep(0)  # it is called now
+        await until(lambda: runtime_of(container).state is RuntimeState.OPENING)
+        await asyncio.to_thread(loops.wait, 10)
+        cast(threading.Event, sink.opens).set()
+        await opening
+        assert runtime_of(container).state is RuntimeState.OPEN
+        await record(container)
+
+    await asyncio.gather(*(asyncio.to_thread(asyncio.run, use()) for _ in range(3)))
+    await container.shutdown_resources()
+    assert (sink.taken, sink.opened) == (3, 1)
     await works(container, sink)
 
 
@@ -539,31 +566,37 @@ async def _passed_resource() -> None:
         assert [(pool.is_open, pool.written) for pool in pools] == [(False, 1)] * count
 
 
-@row("a fork while open")
+@row("a fork while open, or while it opens")
 async def _fork() -> None:
     code = """
-    import asyncio, os, warnings
+    import asyncio, os, signal, threading, warnings
     warnings.simplefilter("ignore")
     from tests.containers.test_lifetimes import Taking, container_of, record
     async def awaited(call):
         await call()
-    container = container_of(sink := Taking())
+    container, opening = container_of(sink := Taking()), container_of(other := Taking())
     asyncio.run(awaited(container.init_resources))
+    other.opens = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(awaited(opening.init_resources)))
+    thread.start()
+    while opening.runtime_object().state != "opening":
+        pass
     child = os.fork()
-    asyncio.run(record(container))
-    asyncio.run(awaited(container.shutdown_resources))
     if not child:
-        os._exit(sink.taken)
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sink.taken)
+        signal.alarm(15)
+    other.opens.set()
+    if child:
+        thread.join()
+    asyncio.run(awaited(opening.init_resources))
+    for each in (container, opening):
+        asyncio.run(record(each))
+        asyncio.run(awaited(each.shutdown_resources))
+    if not child:
+        os._exit(10 * other.taken + sink.taken)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), sink.taken, other.taken)
     """
-    ran = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "-c", textwrap.dedent(code)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.stdout == "1 1\n", ran.stderr
+    ran = await asyncio.to_thread(run_program, code, measured=False)
+    assert ran.stdout == "11 1 1\n"
 
 
 @pytest.mark.may_block  # entry points are looked up once, when the process starts

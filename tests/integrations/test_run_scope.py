@@ -280,10 +280,36 @@ def test_a_forked_child_has_runs_of_its_own() -> None:
                 print(sorted(span.name for span in worker.spans()), flush=True)
                 os._exit(0)
             assert os.waitpid(child, 0)[1] == 0
+            child = os.fork()
+            if not child:
+                process.open_now()  # as in a process that serves after a fork: it closes what it opens
+                with run_scope(worker.container, job="second's"):
+                    pass
+                process.close_now()
+                print(sorted(span.name for span in worker.spans()), flush=True)
+                os._exit(0)
+            assert os.waitpid(child, 0)[1] == 0
         print(sorted(span.name for span in worker.spans()))
         """
     )
-    assert done.stdout.splitlines() == ['["child\'s"]', '["parent\'s"]']
+    assert done.stdout.splitlines() == ['["child\'s"]', '["second\'s"]', '["parent\'s"]']
+
+
+def test_threads_may_open_a_process_at_the_same_moment() -> None:
+    """One of them does, and the others leave it alone."""
+    worker, start = observed(), threading.Barrier(8)
+
+    def work(number: int) -> None:
+        for _ in range(5):
+            start.wait(10)
+            with ProcessScope(worker.container, "the test"), run_scope(worker.container, job="charge"):
+                pass
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(8)))
+    with ProcessScope(worker.container, "the test"):
+        pass
+    assert len(worker.spans("charge")) == 40
 
 
 def test_a_blocked_run_thread_is_left_alone() -> None:

@@ -560,6 +560,15 @@ def test_recorded_is_what_was() -> None:
     assert json.loads(bytes(captured)) == [{"role": "user"}, {"x": 1, "y": 0}]
 
 
+@pytest.mark.parametrize("count", [1, 15, 300])
+@pytest.mark.parametrize("beside", [1.5, 1, "text", None])
+def test_decimal_numbers_keep_their_digits(beside: object, count: int) -> None:
+    """As text, because a float has no `1.10`; beside numbers of other types too, and in rows of a table."""
+    price = decimal.Decimal("1.10")
+    assert read([*[beside] * count, price, beside]) == [*[beside] * count, "1.10", beside]
+    assert read([{"a": beside, "b": price}] * count) == [{"a": beside, "b": "1.10"}] * count
+
+
 CHANGING = """
 import dataclasses, datetime, sys
 from nat_observability.recording.capture import capture

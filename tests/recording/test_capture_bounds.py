@@ -813,3 +813,46 @@ def test_a_chain_of_maps_is_not_printed() -> None:
     chain = collections.ChainMap(*({"a": Counting()} for _ in range(100)))
     assert text(chain) == {"a": {"__type__": "Counting", "__repr__": "Counting()"}}
     assert Counting.looks == 1
+
+
+def calls_of_c(value: object) -> collections.Counter[str]:
+    """Return how often a capture of `value` calls each function of C."""
+    calls: collections.Counter[str] = collections.Counter()
+
+    def count(_: object, event: str, function: Any) -> None:
+        if event == "c_call":
+            calls[function.__name__] += 1
+
+    sys.setprofile(count)
+    try:
+        capture(value)
+    finally:
+        sys.setprofile(None)
+    return calls
+
+
+@pytest.mark.parametrize("kind", [set, frozenset, dict.fromkeys])
+def test_items_that_lie_anywhere_in_memory_cost_more(kind: Any) -> None:
+    """A set of texts, and a view of a dict, are not read one after the other as a list is."""
+    value = kind(f"text {number}" for number in range(150_000))
+    if isinstance(value, dict):
+        value = value.keys()
+    recorded = text(value)
+    assert recorded[-1] == "[cut:150000]"
+    assert 10_000 < len(recorded) < 20_000
+    small = text(kind([1, 2, 3]) if kind is not dict.fromkeys else dict.fromkeys([1, 2, 3]).values())
+    assert len(small) == 3
+
+
+def test_texts_with_broken_characters_are_charged_by_their_length() -> None:
+    """Each of them is looked through for what UTF-8 cannot hold; in a short one it costs what it always did."""
+    broken = ("x" * 100 + "\ud800") * 40
+    recorded = text([broken] * 2000)
+    assert recorded[0] == broken.replace("\ud800", "\\ud800")
+    assert 100 < len(recorded) < 200
+    assert len(text(["a \ud800"] * 2000)) > 250
+
+
+def test_a_text_with_a_broken_character_is_escaped_once() -> None:
+    """A short text needs neither a sample nor a second try to be written."""
+    assert calls_of_c(["x" * 4000 + "\ud800", object()])["encode"] <= 6

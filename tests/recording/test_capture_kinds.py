@@ -253,6 +253,13 @@ def numpy_bytes_of_text(numpy: Any) -> Any:
     return numpy.frombuffer(b"password=" + BYTES, dtype="uint8")
 
 
+@row([["2026-01-01", "NaT"], "2026-01-01", ["2 seconds"], [0] * 20], "numpy")
+def numpy_times(numpy: Any) -> Any:
+    """As text, whatever their unit; and numbers that are none."""
+    times = numpy.array(["2026-01-01", "NaT"], dtype="datetime64[D]")
+    return [times, times[0], numpy.array([2], dtype="timedelta64[s]"), numpy.zeros(20, dtype="uint8")]
+
+
 @row([[1, 2], [3, 4]], "numpy")
 def numpy_small(numpy: Any) -> Any:
     """In full."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -41,6 +42,17 @@ def test_a_json_schema_of_all_settings_has_every_type_of_exporter() -> None:
     schema = ObservabilitySettings.model_json_schema()
     assert {"OtlpExporterSettings", "CustomExporterSettings"} <= set(schema["$defs"])
     assert len(schema["properties"]["exporters"]["additionalProperties"]["oneOf"]) == 10
+
+
+def test_names_in_an_entry_are_in_either_case() -> None:
+    """As those of variables are; those of an application's own type of exporter stay as they are."""
+    entries: dict[str, Any] = {
+        "a": {"TYPE": "file", "Path": "x", "QUEUE_ITEMS": 7},
+        "b": {"Type": "own", "Region": "eu"},
+    }
+    settings = ObservabilitySettings(exporters=entries)
+    assert (settings.exporters["a"].queue_items, settings.exporters["a"].type) == (7, "file")
+    assert cast(Any, settings.exporters["b"]).options() == {"Region": "eu"}
 
 
 def test_what_is_wrong_in_an_entry_names_its_variable() -> None:
@@ -132,6 +144,10 @@ async def main():
     assert FileExporterSettings.__pydantic_complete__
     assert not OtlpExporterSettings.__pydantic_complete__
     assert not SqliteExporterSettings.__pydantic_complete__
+    from nat_observability.sinks import FileSink
+
+    FileSink(sys.argv[1] + "l", format="otlp_json")
+    assert "nat_observability.sinks.otlp.json" in sys.modules  # before the first batch
     written = open(sys.argv[1]).read()
     assert "[redacted:password]" in written and "hunter2" not in written, written
 

@@ -448,6 +448,41 @@ class TestUnknownVariables:
         assert caught[0].filename == __file__
         assert (settings.enabled, settings.service_name) == (False, "unknown_service")
 
+    @pytest.mark.parametrize(
+        ("text", "line", "problem"),
+        [
+            ("{0}=tea\n{0}=s3cr3t", 2, "sets {0} once more: this value counts, and not the one before."),
+            (
+                "{0}=tea\nexport nat_observability_service_name=s3cr3t",
+                2,
+                "sets {0} once more: this value counts",
+            ),
+            ("{0}=s3cr3t${{NO_SUCH}}", 1, "refers in {0} to a variable that is not set: it counts as empty."),
+            ("{0}=${{LATER}}\nLATER=s3cr3t", 1, "refers in {0} to a variable that is not set"),
+            ("{0}", 1, "is not NAME=value. It is ignored."),
+        ],
+    )
+    def test_a_line_of_the_env_file_that_does_not_say_what_it_seems_to_is_named(
+        self, tmp_path: Path, text: str, line: int, problem: str
+    ) -> None:
+        """Two values for one variable, and references to nothing; a value is not shown."""
+        name = "NAT_OBSERVABILITY_SERVICE_NAME"
+        (tmp_path / ".env").write_text(text.format(name))
+        with pytest.warns(SettingsWarning) as caught:
+            ObservabilitySettings(_env_file=tmp_path / ".env")
+        [said] = [str(each.message) for each in caught]
+        assert said.startswith(f"{tmp_path / '.env'}, line {line} {problem.format(name)}")
+        assert "s3cr3t" not in said
+
+    def test_a_line_of_the_env_file_that_is_clear_is_not_named(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A value that is repeated, a reference to what is set, a default, and what is not ours."""
+        monkeypatch.setenv("REGION", "eu")
+        lines = ("A=1", "A=${NO_SUCH}", *[f"{PREFIX}SERVICE_NAME=tea-${{REGION}}-${{A}}-${{NO_SUCH:-x}}"] * 2)
+        (tmp_path / ".env").write_text("\n".join(lines))
+        assert ObservabilitySettings(_env_file=tmp_path / ".env").service_name == "tea-eu--x"
+
 
 class TestStandardVariables:
     def test_they_stand_in_for_ours(self, monkeypatch: pytest.MonkeyPatch, set_ours: SetOurs) -> None:

@@ -352,6 +352,11 @@ def foreign_text(path: Path) -> None:
     path.write_text("dear diary\n" * 100)
 
 
+def one_byte(path: Path) -> None:
+    """For SQLite it is empty, as a file without any is."""
+    path.write_bytes(b"\n")
+
+
 def foreign_database(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE TABLE runs (run_id)")
@@ -400,6 +405,7 @@ def truncated(path: Path) -> None:
     ("prepare", "problem"),
     [
         (foreign_text, "file is not a database. Move it away"),
+        (one_byte, "is not a database. Move it away"),
         (foreign_database, "is another program's database. Move it away"),
         (foreign_open_log, "is another program's database. Move it away"),
         (foreign_application, "is another program's database. Move it away"),

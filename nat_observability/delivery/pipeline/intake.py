@@ -205,6 +205,7 @@ class Intake:
     def _begin(self) -> None:
         self._queue: BoundedQueue[Arrival] = BoundedQueue(self._max_items, self._max_bytes, self._policy)
         self._taken: Sequence[Arrival] = ()  # those being processed
+        self._left: Sequence[Arrival] = ()  # those that a stretch did not come to
         self._hurry = self._lingers = False
         self._wake_items = self._wake_bytes = NEVER
         self._due_at: float | None = None
@@ -248,7 +249,7 @@ class Intake:
     def forget(self, destination: Destination, reason: DropReason) -> int:
         """Drop what waits for one delivery; return how many items that were. Under the lock."""
         dropped = 0
-        for arrival in (*self._taken, *self._queue.waiting):
+        for arrival in (*self._taken, *self._left, *self._queue.waiting):
             if destination in arrival.lease.route.destinations and destination not in arrival.gone:
                 arrival.gone = (*arrival.gone, destination)
                 destination.gone += 1
@@ -259,8 +260,8 @@ class Intake:
 
     def take_back(self) -> None:
         """Let what is being processed wait again, because nothing of it was handed on. Under the lock."""
-        self._queue.put_back(self._taken)
-        self._taken = ()
+        self._queue.put_back((*self._taken, *self._left))
+        self._taken = self._left = ()
 
     def refuse_taken(self) -> None:
         """Refuse what is being processed. Under the lock."""
@@ -270,7 +271,8 @@ class Intake:
     def refuse_everything(self) -> None:
         """Refuse what waits and what is being processed. Under the lock."""
         self.refuse_taken()
-        self._refuse_all(self._queue.take_all())
+        left, self._left = self._left, ()
+        self._refuse_all((*left, *self._queue.take_all()))
 
     def _refuse_all(self, arrivals: Sequence[Arrival]) -> None:
         for arrival in arrivals:
@@ -303,6 +305,9 @@ class Intake:
 
     def _next(self, now: float) -> Sequence[Arrival]:
         """Take what is due, and set when to be woken. Under the lock."""
+        if self._left:  # not back into the queue, to be taken once more
+            self._taken, self._left = self._left, ()
+            return self._taken
         queue = self._queue
         enough, enough_bytes = min(_STRETCH_ITEMS, (self._max_items + 1) // 2), (self._max_bytes + 1) // 2
         if not queue.items:
@@ -335,18 +340,14 @@ class Intake:
         return ()
 
     async def _sleep(self, signal: asyncio.Event) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout_at(self._due_at):
                 await signal.wait()
-        except TimeoutError:
-            pass
 
     def _distribute(self, arrivals: Sequence[Arrival], results: Sequence[Result]) -> None:
-        done, left = arrivals[: len(results)], arrivals[len(results) :]
+        done = arrivals[: len(results)]
         with locking.lock:
-            if left:
-                self._queue.put_back(left)
-            self._taken = done
+            self._taken, self._left = done, arrivals[len(results) :]
         unlogged: dict[Destination, None] = {}
         routes = {arrival.lease.route for arrival in done}
         step = max(1, _ENTRIES // max([len(route.destinations) for route in routes]))

@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Self
 
-from nat_observability.errors import ThreadRefusedError
+from nat_observability.errors import RuntimeStateError, ThreadRefusedError
 from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeReport, RuntimeState
 from nat_observability.integrations.workers.run_scope import Container, check_container
@@ -50,7 +50,10 @@ class ProcessScope:
         """
         runtime = self._runtime_to_open()
         if runtime is not None:
-            await runtime.init()
+            try:
+                await runtime.init()
+            except RuntimeStateError:  # another thread has begun to open it since
+                return
             self._opened, self._pid = runtime, os.getpid()
 
     async def close(self) -> RuntimeReport | None:
@@ -85,6 +88,9 @@ class ProcessScope:
                 opening.result()
             else:
                 self._opening = opening
+        except RuntimeStateError:  # as above
+            lease.release()
+            return
         except BaseException:
             opening.cancel()
             opening.add_done_callback(lambda _: lease.release())
@@ -140,6 +146,9 @@ class ProcessScope:
 
     def _runtime_to_open(self) -> ObservabilityRuntime | None:
         runtime = self._container.runtime_object()
+        if runtime is self._opened and self._pid != os.getpid():
+            # Opened once more, in a forked child, which has it open since the fork: that closes it too.
+            self._pid = os.getpid()
         free = runtime.state in (RuntimeState.NEW, RuntimeState.CLOSED)
         return runtime if free else None
 

@@ -30,6 +30,8 @@ _REASONS = {
     "error_limit": "length",
     "model_context_window_exceeded": "length",
     "stop": "stop",
+    "finish": "stop",  # Titan's
+    "endoftext": "stop",
     "end_turn": "stop",
     "stop_sequence": "stop",
     "complete": "stop",

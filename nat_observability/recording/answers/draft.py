@@ -19,6 +19,7 @@ from nat_observability.recording.answers.usage import token_usage
 from nat_observability.recording.capture import MAX_BYTES
 
 _MAX_PARTS = 1000
+_MAX_CITATIONS = 256  # of one answer
 _MAX_VISITS = 2000  # items of all the lists in an answer, or in a chunk
 MAX_NAME = 1024  # characters of an id or a model's name
 _MAX_STREAMED = MAX_BYTES * 3 // 4  # so that a capture, which keeps some room, does not cut it again
@@ -108,6 +109,16 @@ class Message:
             self._last = key
         return found
 
+    def text_part(self, key: object) -> Part | None:
+        """Return the text under a key, made if it is new; without a key the last one, None if there is none."""
+        if key is not None:
+            return self.part("text", key)
+        return next((part for part in reversed(self._parts.values()) if part.kind == "text"), None)
+
+    def take_citations(self, count: int) -> int:
+        """Return for how many of so many citations there is room in the answer, which they take."""
+        return self._draft.take_citations(count)
+
     def text(self, kind: str, value: object, key: object = None) -> None:
         """Add to a text, a refusal or reasoning; anything but a text is not added."""
         text = text_of(value)
@@ -195,6 +206,7 @@ class Draft:
         self._left = _MAX_STREAMED
         self._parts = 0
         self._visits_left = _MAX_VISITS
+        self._citations_left = _MAX_CITATIONS
 
     def some_items(self, value: object) -> list[Any] | None:
         """Return the items of a list that there are visits left for, None of anything else."""
@@ -202,6 +214,11 @@ class Draft:
         if found is not None:
             self._visits_left -= len(found)
         return found
+
+    def take_citations(self, count: int) -> int:
+        left = min(count, self._citations_left)
+        self._citations_left -= left
+        return left
 
     def next_chunk(self) -> None:
         """Begin with the next chunk of a stream."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from nat_observability.recording.answers.citations import add_citations
 from nat_observability.recording.answers.draft import Message
 from nat_observability.recording.answers.fields import field, first_of, is_given, reader, text_of, type_name
 
@@ -54,6 +55,9 @@ def add_block(message: Message, block: object, key: object) -> None:
     kind = text_of(field(block, "type")) or ""
     if kind in _TEXTS or (not kind and text_of(field(block, "text")) is not None):
         message.text("text", field(block, "text"), key)
+        cited = field(block, "citations", "annotations")
+        if cited is not None:
+            add_citations(message, cited, key)
     elif kind == "refusal":
         message.text("refusal", field(block, "refusal"), key)
     elif kind in _REASONING:

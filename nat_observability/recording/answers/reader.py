@@ -15,6 +15,7 @@ from nat_observability.recording.answers.fields import field, module_of, text_of
 from nat_observability.recording.answers.makers import (
     anthropic,
     bedrock,
+    bodies,
     chat_completions,
     cohere,
     gemini,
@@ -38,6 +39,7 @@ _WHOLE: tuple[_Read, ...] = (
     bedrock.read,
     ollama.read,
     cohere.read,
+    bodies.read_call,
     wrappers.read,
     gemini.read_embeddings,
     cohere.read_embeddings,
@@ -45,7 +47,19 @@ _WHOLE: tuple[_Read, ...] = (
     vectors.read_ranking,
     vectors.read_embeddings,
     vectors.read_images,
+    bodies.read,
     wrappers.read_text,
+)
+# Those that know an answer by more than a text or a list in it.
+_SIGNED: tuple[_Read, ...] = (
+    chat_completions.read,
+    responses.read,
+    anthropic.read,
+    gemini.read,
+    bedrock.read,
+    ollama.read,
+    cohere.read,
+    bodies.read,
 )
 _PIECES: tuple[_Read, ...] = (
     chat_completions.read,
@@ -56,6 +70,7 @@ _PIECES: tuple[_Read, ...] = (
     cohere.read_event,
     bedrock.read_event,
     ollama.read,
+    bodies.read_event,
 )
 
 
@@ -68,6 +83,7 @@ def read_answer(answer: object) -> Answer | None:
     """
     if module_of(answer) == "unittest.mock":
         return None  # it has every field of every maker
+    answer = _of_json(answer)
     # What a framework wraps around an answer says less than the answer.
     held = _inner(answer)
     if held is None and (found := _usual(answer)) is not None:
@@ -77,10 +93,20 @@ def read_answer(answer: object) -> Answer | None:
     return None if draft is None else _answer(draft)
 
 
-def _read(answer: object) -> Draft | None:
+def _of_json(answer: object) -> object:
+    """Return what a body is the JSON of; of a text only if that is an answer: models are asked for JSON too."""
+    found = bodies.decoded(answer)
+    if found is answer or type(answer) is not str:
+        return found
+    return answer if _read(found, _SIGNED) is None else found
+
+
+def _read(answer: object, among: tuple[_Read, ...] = ()) -> Draft | None:
     draft = Draft()
+    if type(answer) is str:
+        return draft if wrappers.read_text(draft, answer) else None
     draft.provider = provider_of_module(module_of(answer))
-    for read in _WHOLE:
+    for read in among or _WHOLE:
         try:
             if read(draft, answer):
                 break
@@ -161,6 +187,7 @@ class AnswerJoiner:
             return text
         if module_of(chunk).startswith("llama_index"):
             chunk = field(chunk, "raw") or chunk
+        chunk = bodies.unwrapped(chunk)
         for read in _PIECES if self._read is None else (self._read,):
             try:
                 if read(self._draft, chunk):
@@ -211,12 +238,13 @@ _PLAIN = frozenset(
     {msgspec.Raw, str, bytes, bytearray, int, float, bool, complex, type(None), list, set, frozenset}
 )
 _MARKS = frozenset(
-    {"candidates", "choices", "data", "done", "event", "type", "usageMetadata", *bedrock.EVENTS}
+    {"candidates", "choices", "chunk", "data", "done", "event", "type", "usageMetadata", *bedrock.EVENTS}
 )
 # Fields of which an answer as a dict has at least one.
 _SIGNS = frozenset(
     {"generations", "id", "kwargs", "meta", "prompt_eval_count", "raw", "responseId", "response_id", "usage"}
     | {"ResponseMetadata", "usageMetadata", "usage_metadata"}
+    | {"generation_token_count", "inputTextTokenCount", "input_token_count", "model_id", "predictions"}
 )
 _no_chunks: weakref.WeakSet[type] = weakref.WeakSet()
 _no_answers: weakref.WeakSet[type] = weakref.WeakSet()

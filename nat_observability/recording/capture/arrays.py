@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from nat_observability.recording.capture.budget import (
     CONTAINER,
+    CONVERTED,
     GATHERED,
     MAX_COLUMNS,
     MAX_ITEMS,
@@ -87,6 +88,10 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
                 return walk.inside(value, depth, functools.partial(_records, walk, names))
             if not (str(dtype).endswith("int8") and _is_text(value.tolist())):
                 walk.nodes_left -= _nodes(dtype, count)
+                if getattr(dtype, "kind", None) in ("M", "m"):
+                    # As a list they are numbers, or objects, by their unit.
+                    walk.nodes_left -= CONVERTED * count
+                    return walk.inside(value, depth, functools.partial(_times, walk))
                 return converted(walk, value, depth)
         elif has_rows and (names or _holds_text(dtype)):
             columns = max(1, math.prod(lengths[1:]))
@@ -94,6 +99,10 @@ def _array(walk: Walk, value: Any, depth: int) -> Any:
             if fitting:
                 return walk.inside(value, depth, functools.partial(_first_items, walk, names, fitting))
     return walk.summary(value, depth, dtype=str(dtype), shape=[int(each) for each in shape])
+
+
+def _times(walk: Walk, value: Any, depth: int) -> Any:
+    return walk.value(value.astype(str).tolist(), depth)
 
 
 def _holds_text(dtype: Any) -> bool:
@@ -146,19 +155,24 @@ def _is_text(numbers: Any) -> bool:
         flat = list(itertools.chain.from_iterable(flat))
     if len(flat) < _TEXT_LIKE:
         return False
+    return _is_printable(bytes(each & 255 for each in flat), _TEXT_LIKE)
+
+
+def _is_printable(data: bytes, least: int = 1) -> bool:
+    """Return whether bytes are at least so many characters of text; a buffer may be larger than what is in it."""
     try:
-        return bytes(each & 255 for each in flat).decode().replace("\n", " ").isprintable()
+        text, _ = codecs.utf_8_decode(data, "strict", False)
     except UnicodeDecodeError:
         return False
+    text = text.replace("\0", "").replace("\n", " ")
+    return len(text) >= least and text.isprintable()
 
 
 def array_array(walk: Walk, value: Any, depth: int) -> Any:
     if value.typecode in "uw":
         return walk.value(value[: limits.size + 1].tounicode(), depth)
-    if value.typecode in "bB":
-        text = buffer(walk, value, depth)
-        if type(text) is str and text.isprintable():
-            return text
+    if value.typecode in "bB" and _is_printable(value[: limits.size].tobytes()):
+        return buffer(walk, value, depth)
     if len(value) > MAX_ITEMS:
         return walk.summary(value, depth, dtype=value.typecode, shape=[len(value)])
     return walk.value(value.tolist(), depth)

@@ -19,17 +19,22 @@ from nat_observability.recording.capture.text import cut_text, utf8_text
 
 _MAX_LEVELS = 256
 _FLAT = _MAX_LEVELS - 4  # deeper levels are charged for
+_DEEPER = 5  # nodes for a container
 FEW = 16  # items: a loop over them takes less than the calls for many
-_FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
-_SOME = 5
+FEW_IN_ALL = 16 * 16 * 8 * 4 * 2  # values in small containers that hold small containers
 _MANY_ROWS = 32
+_MANY_CONTAINERS = 128
 _MANY = 2048
 _SAMPLE = 256
 SHORT = 4096  # characters
-_MOST_TEXTS = 256  # of at most so many
+_SHORTER = 512
+SOME = 5  # items: fewer are looked at faster in Python
+_MOST_LEAVES = 256
+TWO = 2  # fields of a message that is a text
 _NUMBER = 25  # bytes of the longest of 64 bits, or of a float, with a comma
 _MOST_NUMBERS = 8192  # that may turn out to be long ones
 _TOO_LARGE = 2**62
+BITS = 63  # of an integer that is written fast
 _LONG_TEXT = 8192  # characters of one that is not written in full to find out its length in JSON
 _PIECE = 256
 _PIECES = 16
@@ -41,9 +46,9 @@ _BYTES = 6  # of a character, at most
 _ESCAPES = 24  # a control character takes six bytes, and the more of them, the less they say
 _LONG = 2**63 - 1
 NUMBERS = frozenset({int, float, bool, types.NoneType})
-_LEAVES = NUMBERS | {str}
+LEAVES = NUMBERS | {str}
 CONTAINERS = frozenset({list, dict, tuple})
-PLAIN = _LEAVES | CONTAINERS
+PLAIN = LEAVES | CONTAINERS
 _DICT = frozenset({dict})
 _KEYS = frozenset({str, int})
 
@@ -77,12 +82,28 @@ class _Leaves(msgspec.Struct, array_like=True, gc=False):
     leaves: list[_Leaf]
 
 
-class _ShortTexts(msgspec.Struct, array_like=True, gc=False):
-    texts: list[Annotated[str, msgspec.Meta(max_length=SHORT)]]
+class _FewLeaves(msgspec.Struct, array_like=True, gc=False):
+    leaves: list[Annotated[str, msgspec.Meta(max_length=SHORT)] | _Integer | float | bool | None]
+
+
+class _ManyLeaves(msgspec.Struct, array_like=True, gc=False):
+    leaves: list[Annotated[str, msgspec.Meta(max_length=_SHORTER)] | _Integer | float | bool | None]
+
+
+_Name = Annotated[str, msgspec.Meta(max_length=_SHORTER)]
 
 
 class _Numbers(msgspec.Struct, array_like=True, gc=False):
     numbers: list[int | float | bool | None]
+
+
+class _Rows(msgspec.Struct, array_like=True, gc=False):
+    rows: list[
+        Annotated[
+            dict[_Name, Annotated[str, msgspec.Meta(max_length=SHORT)] | _Integer | float | bool | None],
+            msgspec.Meta(max_length=TWO),
+        ]
+    ]
 
 
 def plain_json(value: Any, *, small: bool = False) -> bytes | None:
@@ -96,32 +117,32 @@ def plain_json(value: Any, *, small: bool = False) -> bytes | None:
     try:
         if kind is dict or kind is list or kind is tuple:
             count = len(value)
+            data: bytes | None = None
+            # A character may take six bytes.
             if (
                 count <= FEW
-                and (count < _SOME or kind is dict or type(value[0]) not in CONTAINERS)
-                and _size(value, FEW) <= limits.size >> 2  # a character may take six bytes
+                and (count < SOME or kind is dict or type(value[0]) is not dict)
+                and size_in_few(value, FEW) <= limits.size >> 2
             ):
-                encoded = _encode(value)
-                if limits.nodes < _FEW_IN_ALL and encoded.count(b",") > limits.nodes:
-                    return None
-                return encoded if len(encoded) <= limits.size else None
+                data = _encode(value)
+                is_bounded = limits.nodes >= FEW_IN_ALL or data.count(b",") <= limits.nodes
+                return data if is_bounded and len(data) <= limits.size else None
             if small or count > limits.nodes:
                 return None
             if kind is not dict and count <= _MOST_NUMBERS:
                 first = type(value[0])
-                data: bytes | None = None
-                if first is str and count <= _MOST_TEXTS:
-                    data = _texts_json(value)
+                if first in NUMBERS and count > FEW:
+                    data = numbers_json(value, limits.size)
+                elif first is str and count <= _MOST_LEAVES:
+                    data = few_leaves_json(value, _FewLeaves if count <= 2 * FEW else _ManyLeaves)
                 elif first is dict:
                     data = _rows_json(value)
-                elif first in NUMBERS and count > FEW:
-                    data = numbers_json(value, limits.size)
                 if data is not None:
                     return data
             if count > _MANY and _exceeds(_sample(value, kind), count):
                 return None
             return bounded(value, limits.size) if _left(value, limits.nodes) >= 0 else None
-        if kind in _LEAVES and (kind is not str or len(value) <= limits.size):
+        if kind in LEAVES and (kind is not str or len(value) <= limits.size):
             encoded = _encode(value)
             return encoded if len(encoded) <= limits.size else None
     except BaseException as error:  # noqa: BLE001  what JSON lacks, the bounds, and a metaclass's own hash
@@ -139,7 +160,7 @@ def plain_part(value: Any, most: int, nodes: int, *, small: bool) -> tuple[bytes
         small: Give up on more than a few values.
     """
     try:
-        if len(value) <= FEW and _size(value, FEW) <= most:
+        if len(value) <= FEW and size_in_few(value, FEW) <= most:
             data = _encode(value)
             return data, PLAIN_LEVEL + data.count(b",") + PLAIN_CONTAINER * (
                 data.count(b"[") + data.count(b"{")
@@ -164,19 +185,32 @@ def numbers_json(value: Any, most: int) -> bytes | None:
     if not sys.get_int_max_str_digits() or _is_long(value[0]) or _is_long(value[-1]):
         return None
     try:
-        # A copy that no other code can change.
-        numbers = _convert((value,), _Numbers).numbers
-        return bounded(numbers, min(most, _NUMBER * len(numbers)))
+        _convert((value,), _Numbers)
+        data = bounded(value, min(most, _NUMBER * len(value)))
     except (msgspec.ValidationError, BufferError, ValueError):
         return None
+    return data if data.find(b'"') < 0 else None  # a decimal number
 
 
-def _texts_json(value: Any) -> bytes | None:
-    """Return the JSON of a list of short texts; None if it is not one."""
+def few_leaves_json(value: Any, leaves: type = _FewLeaves) -> bytes | None:
+    """Return the JSON of a list of a few short texts and numbers; None if it is anything else."""
     try:
-        data = _encode(_convert((value,), _ShortTexts).texts)
+        _convert((value,), leaves)
     except msgspec.ValidationError:
         return None
+    data = _encode(value)
+    return data if len(data) <= limits.size else None
+
+
+def few_rows_json(value: Any) -> bytes | None:
+    """Return the JSON of a few dicts of short texts and numbers; None if it is anything else."""
+    if not _DICT.issuperset(map(type, value)):
+        return None
+    try:
+        _convert((value,), _Rows)
+    except msgspec.ValidationError:
+        return None
+    data = _encode(value)
     return data if len(data) <= limits.size else None
 
 
@@ -209,7 +243,7 @@ def _exceeds(sample: Any, count: int) -> bool:
     ) * times > limits.size
 
 
-def _size(value: Any, few: int) -> int:
+def size_in_few(value: Any, few: int) -> int:
     """Return the characters of text in a small container of plain data, more than any limit of anything else."""
     size = 0
     if type(value) is dict:
@@ -218,12 +252,12 @@ def _size(value: Any, few: int) -> int:
             if kind is str:
                 size += len(item)
             elif kind is int:
-                if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                if item.bit_length() > BITS:
                     return _TOO_LARGE
             elif kind in CONTAINERS:
                 if len(item) > few:
                     return _TOO_LARGE
-                size += _size(item, few >> 1)
+                size += size_in_few(item, few >> 1)
             elif kind not in NUMBERS:
                 return _TOO_LARGE
             if type(key) is not str:
@@ -235,12 +269,12 @@ def _size(value: Any, few: int) -> int:
         if kind is str:
             size += len(item)
         elif kind is int:
-            if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+            if item.bit_length() > BITS:
                 return _TOO_LARGE
         elif kind in CONTAINERS:
             if len(item) > few:
                 return _TOO_LARGE
-            size += _size(item, few >> 1)
+            size += size_in_few(item, few >> 1)
         elif kind not in NUMBERS:
             return _TOO_LARGE
     return size
@@ -272,9 +306,13 @@ def bounded(value: object, most: int) -> bytes:
 
 def text_json(text: str, most: int) -> bytes:
     """Return an exact `str` as JSON, which may be six times as long, cut to so many bytes."""
-    data = _short_json(text) if len(text) <= min(_LONG_TEXT, most // _BYTES) else None
-    if data is not None:
-        return data
+    if len(text) <= min(_LONG_TEXT, most // _BYTES):
+        try:
+            return _encode(text)
+        except UnicodeEncodeError:
+            data = _encode(text.encode("utf-8", "backslashreplace").decode())
+            if len(data) <= most:
+                return data
     ratio = _ratio(text[:most])
     if ratio <= _MOSTLY_CONTROL:
         for share in _SHARES:
@@ -292,13 +330,6 @@ def _ratio(text: str) -> float:
     ]
     sample = utf8_text("".join(pieces))
     return (len(_encode(sample)) - _QUOTES) / max(1, len(sample.encode()))
-
-
-def _short_json(text: str) -> bytes | None:
-    try:
-        return _encode(text)
-    except UnicodeEncodeError:
-        return None
 
 
 def _left(value: Any, left: int) -> int:
@@ -347,7 +378,10 @@ def _after(level: Any, left: int, levels: int) -> int:
                 return -1
         levels -= 1
         if levels < _FLAT:
-            left -= PLAIN_LEVEL + 5 * len(inner)
+            # Of many containers the more, the deeper they are: no data has so many in so many levels.
+            left -= PLAIN_LEVEL + _DEEPER * (1 if len(inner) < _MANY_CONTAINERS else _FLAT - levels) * len(
+                inner
+            )
         # Before the next level is made: lists that come again and again may be endless.
         lengths = [*map(len, inner)]
         count = sum(lengths)

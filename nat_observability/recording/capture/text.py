@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
-from nat_observability.recording.capture.budget import MAX_REPR
+from nat_observability.recording.capture.budget import (
+    CONTROLS,
+    ESCAPED,
+    ESCAPES,
+    LOOKED_THROUGH,
+    MAX_REPR,
+)
 
 _PIECE = 16 * 1024  # characters
 _ESCAPE = len("\\ud800")
@@ -75,6 +81,14 @@ def utf8_text(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-8", "backslashreplace").decode()
     return text
+
+
+def nodes_of_escapes(text: str, data: bytes) -> int:
+    """Return what it costs that a text has characters which its JSON has in another form."""
+    escapes = len(data) if len(data) > len(text) * 2 else 0
+    if not text.isascii() and b"\\\\ud" in data:
+        return ESCAPED + max(escapes // ESCAPES, len(text) // LOOKED_THROUGH)
+    return escapes // CONTROLS
 
 
 def is_json(data: msgspec.Raw) -> bool:

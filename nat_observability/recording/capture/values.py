@@ -10,13 +10,28 @@ from nat_observability.events import Captured
 from nat_observability.foreign_errors import reraise_signal
 from nat_observability.recording.capture.copiers import walked
 from nat_observability.recording.capture.limits import limits
-from nat_observability.recording.capture.plain import FEW, NUMBERS, SHORT, plain_json
+from nat_observability.recording.capture.plain import (
+    BITS,
+    CONTAINERS,
+    FEW,
+    FEW_IN_ALL,
+    LEAVES,
+    NUMBERS,
+    SHORT,
+    SOME,
+    TWO,
+    few_leaves_json,
+    few_rows_json,
+    plain_json,
+    size_in_few,
+)
 from nat_observability.recording.capture.text import class_name, cut_text, utf8_text
 
 _BYTES = (bytes, bytearray, memoryview)
 _encode = msgspec.json.Encoder().encode
 _Raw = msgspec.Raw
 _LONG = 2**63 - 1
+_INSIDE = FEW >> 1  # items of a container in another one
 
 
 def capture(value: Any) -> Captured:
@@ -44,16 +59,21 @@ def capture(value: Any) -> Captured:
                 return utf8_text(value)  # its characters take four bytes at most
         return cut_text(value, limits.size)
     if kind is dict or kind is list or kind is tuple:
-        if kind is dict and len(value) <= FEW:
-            # The most frequent values, without a further call.
-            try:
+        # The most frequent values, without a further call.
+        try:
+            if len(value) > FEW:
+                pass
+            elif kind is dict:
                 for key, item in value.items():
                     kind = type(item)
                     if kind is str:
                         if len(item) > SHORT:
                             break
                     elif kind is int:
-                        if not -0x7FFF_FFFF_FFFF_FFFF <= item <= 0x7FFF_FFFF_FFFF_FFFF:
+                        if item.bit_length() > BITS:
+                            break
+                    elif kind in CONTAINERS:
+                        if len(item) > FEW or limits.nodes < FEW_IN_ALL or size_in_few(item, _INSIDE) > SHORT:
                             break
                     elif kind not in NUMBERS:
                         break
@@ -63,8 +83,28 @@ def capture(value: Any) -> Captured:
                     encoded = _encode(value)
                     if len(encoded) <= limits.size:
                         return _Raw(encoded)
-            except BaseException as error:  # noqa: BLE001  what JSON lacks, changes by another thread, a metaclass's hash
-                reraise_signal(error)
+            elif not value:
+                return _Raw(b"[]")
+            elif (
+                (kind := type(value[0])) is dict
+                and len(value[0]) == TWO
+                and type(value[-1]) is dict
+                and len(value[-1]) == TWO
+            ):
+                data = few_rows_json(value)
+                if data is not None:
+                    return _Raw(data)
+            elif len(value) < SOME:
+                if limits.nodes >= FEW_IN_ALL and size_in_few(value, FEW) <= limits.size >> 2:
+                    encoded = _encode(value)
+                    if len(encoded) <= limits.size:
+                        return _Raw(encoded)
+            elif kind in LEAVES and type(value[-1]) in LEAVES and (kind is not str or len(value[0]) <= SHORT):
+                data = few_leaves_json(value)
+                if data is not None:
+                    return _Raw(data)
+        except BaseException as error:  # noqa: BLE001  other data, changes by another thread, a metaclass's hash
+            reraise_signal(error)
         data = plain_json(value)
         return _Raw(_encode(walked(value)) if data is None else data)
     if kind is bool or kind is float or (kind is int and -_LONG <= value <= _LONG):

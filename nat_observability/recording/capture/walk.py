@@ -17,7 +17,6 @@ from nat_observability.recording.capture.budget import (
     CONVERTED,
     DIGITS_WRITTEN,
     ESCAPED,
-    ESCAPES,
     FAILED,
     KEY,
     LARGE,
@@ -28,6 +27,7 @@ from nat_observability.recording.capture.budget import (
     OPAQUE,
     QUICK_NS,
     RAISED,
+    SCATTERED,
     SCOPE,
     SLOW_CALLS,
     SLOW_NS,
@@ -57,7 +57,7 @@ from nat_observability.recording.capture.plain import (
 )
 from nat_observability.recording.capture.reprs import MASK, masks_more, own_methods
 from nat_observability.recording.capture.slow import report_slow
-from nat_observability.recording.capture.text import class_name, cut_text, module_name
+from nat_observability.recording.capture.text import class_name, cut_text, module_name, nodes_of_escapes
 from nat_observability.recording.capture.web import (
     is_scope,
     looks_like_web,
@@ -153,10 +153,7 @@ class Walk:
         left = max(0, self.bytes_left - (limits.reserved_size if len(text) > LARGE else 0))
         data = text_json(text, left)
         self.bytes_left -= len(data)
-        if len(data) > len(text) * 2:
-            self.nodes_left -= len(data) // ESCAPES
-        if not text.isascii() and b"\\\\ud" in data:
-            self.nodes_left -= ESCAPED
+        self.nodes_left -= nodes_of_escapes(text, data)
         return msgspec.Raw(data)
 
     # -- What is a container -----------------------------------------------------------------------------------------
@@ -236,6 +233,8 @@ class Walk:
             items = list(tuple.__getitem__(value, slice(room)))
         else:
             self.nodes_left -= OBJECT
+            room = min(room, self._room(count * (SCATTERED + 1)) // (SCATTERED + 1))
+            self.nodes_left -= SCATTERED * room
             began_ns = time.perf_counter_ns()
             if issubclass(kind, VIEWS):
                 items = first(lambda: iterator(value), room, FOREIGN_TRIES)

@@ -43,6 +43,8 @@ DialectNames = Annotated[
 
 
 def _local(value: object) -> object:
+    if isinstance(value, str) and value and not value.strip():
+        raise ValueError("is blank; allowed: a path, such as var/observability.sqlite3")
     if isinstance(value, str) and value and not is_file_path(value):
         raise ValueError(
             "is not a path of a file: write it without a scheme, as in var/observability.sqlite3"

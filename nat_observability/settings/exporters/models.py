@@ -68,6 +68,9 @@ _OWN = {
 }
 _OF_PRESETS = ("preset", "PresetExporterSettings")
 
+TAGS_OF_SEVERAL = (_PRESET, _CUSTOM)
+"""The tags of models that are no types themselves."""
+
 BUILT_IN: Mapping[str, type[ExporterSettings]] = ExporterModels(
     {**_OWN, **dict.fromkeys(PRESET_NAMES, _OF_PRESETS)}
 )

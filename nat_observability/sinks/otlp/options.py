@@ -7,6 +7,7 @@ import os
 import ssl
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import cast
 from urllib.parse import SplitResult, unquote_plus, urlsplit
 
 from pydantic import SecretStr
@@ -61,7 +62,7 @@ def shown_url(url: str) -> str:
 
 def check_timeout(timeout: float) -> float:
     """Return `timeout`, which has to be a positive number of seconds."""
-    if not 0 < timeout < float("inf"):
+    if not isinstance(cast(object, timeout), int | float) or not 0 < timeout < float("inf"):
         raise ValueError(
             f"timeout is a positive, finite number of seconds, not {timeout!r}. The default is 10."
         )
@@ -81,6 +82,9 @@ class SecretHeaders:
     """
 
     def __init__(self, headers: Headers | None, reserved: Collection[str], *, url: str = "") -> None:
+        if not isinstance(cast(object, headers), Mapping | None):
+            kind = type(headers).__name__
+            raise TypeError(f"headers is a mapping, not of type {kind}. Pass headers as {{'name': 'value'}}.")
         self._query = SecretStr(urlsplit(url).query)
         self._headers: dict[str, SecretStr] = {}
         for position, (name, value) in enumerate((headers or {}).items(), 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -175,6 +176,60 @@ async def test_g4_processing_goes_on_if_every_task_of_its_loop_is_cancelled() ->
     await side.close()
     await settle()
     assert side.source.users == 0
+
+
+class Slow:
+    """A processor that takes so long that a stretch ends after each item; after the first it has `interrupt` called."""
+
+    def __init__(self, interrupt: Callable[[], object]) -> None:
+        self.names: list[str] = []
+        self._interrupt = interrupt
+
+    def __call__(self, item: Item) -> Item:
+        self.names.append(item.name)
+        if len(self.names) == 1:
+            asyncio.get_running_loop().call_soon(self._interrupt)
+        end = time.perf_counter() + 0.002
+        while time.perf_counter() < end:
+            pass
+        return item
+
+
+async def slowly(interrupt: Callable[[Side], object]) -> tuple[Side, Slow]:
+    """Record five items at once, and interrupt after the first stretch, when the others are taken, not processed."""
+    slow = Slow(lambda: interrupt(side))
+    side = Side([slow], here=True)
+    await side.open()
+    run = Lease(side.route)
+    for number in range(5):
+        run.accept(make_step(name=str(number)))
+    await asyncio.wrap_future(run.settled())
+    return side, slow
+
+
+@virtual_time
+async def test_g5_what_a_stretch_did_not_come_to_outlives_a_cancellation_in_order() -> None:
+    """It was taken from the queue, and nothing has happened to it."""
+
+    def cancel(_: Side) -> None:
+        for task in asyncio.all_tasks():
+            if task.get_name().startswith("processors"):
+                task.cancel()
+
+    side, slow = await slowly(cancel)
+    assert slow.names == ["0", "1", "2", "3", "4"]
+    assert [[item.name for item in sink.taken] for sink in side.sinks] == [slow.names] * 3
+    await side.close()
+
+
+@virtual_time
+async def test_g5_what_a_stretch_did_not_come_to_is_counted_if_a_delivery_is_abandoned() -> None:
+    """By that delivery alone: the others get it."""
+    side, _ = await slowly(lambda side: side.deliveries[0].abandon())
+    ledgers = [delivery.health().ledger for delivery in side.deliveries]
+    assert ledgers[0] == LedgerSnapshot(accepted=5, dropped={"shutdown_timeout": 5})
+    assert ledgers[1:] == [LedgerSnapshot(accepted=5, delivered=5)] * 2
+    await side.close()
 
 
 @virtual_time

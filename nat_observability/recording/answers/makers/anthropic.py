@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nat_observability.recording.answers.citations import add_citation
 from nat_observability.recording.answers.draft import Draft
 from nat_observability.recording.answers.fields import field, path, some_items, text_of
 from nat_observability.recording.answers.parts import add_block, add_content
@@ -71,6 +72,8 @@ def read_event(draft: Draft, event: object) -> bool:
         delta_kind = text_of(field(delta, "type"))
         if delta_kind == "text_delta":
             message.text("text", field(delta, "text"), key)
+        elif delta_kind == "citations_delta":
+            add_citation(message, field(delta, "citation"), key)
         elif delta_kind == "thinking_delta":
             message.text("reasoning", field(delta, "thinking"), key)
         elif delta_kind == "input_json_delta":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nat_observability.recording.answers.citations import add_citation, add_cited_block
 from nat_observability.recording.answers.draft import Draft, Message
 from nat_observability.recording.answers.fields import field, items, path, text_of
 from nat_observability.recording.answers.parts import add_media
@@ -42,6 +43,8 @@ def _read_block(message: Message, block: object, at: object) -> None:
         message.tool(at, field(tool, "toolUseId"), field(tool, "name"), field(tool, "input"))
     elif reasoning is not None:
         message.text("reasoning", path(reasoning, "reasoningText", "text") or field(reasoning, "text"), at)
+    elif (cited := field(block, "citationsContent")) is not None:
+        add_cited_block(message, cited, at)
     elif (image := field(block, "image")) is not None:
         add_media(message, "image", {"source": {"bytes": path(image, "source", "bytes")}}, at)
     elif type(block) is dict and len(block) == 1:
@@ -70,6 +73,8 @@ def read_event(draft: Draft, event: object) -> bool:
         at, delta = field(piece, "contentBlockIndex"), field(piece, "delta")
         message.text("text", field(delta, "text"), at)
         message.text("reasoning", path(delta, "reasoningContent", "text"), at)
+        if (cited := field(delta, "citation")) is not None:
+            add_citation(message, cited, at)
         if (arguments := path(delta, "toolUse", "input")) is not None:
             message.tool(at, None, None, arguments)
     if (stopped := event.get("messageStop")) is not None:

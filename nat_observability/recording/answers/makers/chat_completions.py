@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from nat_observability.recording.answers.answer import Answer, finish_word, provider_of_module
+from nat_observability.recording.answers.citations import add_citations
 from nat_observability.recording.answers.draft import MAX_NAME, Draft, Message
 from nat_observability.recording.answers.fields import (
     MAX_CHOICES,
     field,
     fields_of,
+    first_of,
     is_given,
     json_or_text,
     module_of,
@@ -28,7 +30,8 @@ _DERIVED = ("content.", "refusal.", "tool_calls.", "logprobs.")
 
 _FEW = 32  # calls of tools in one answer
 # What a message has beside a text and calls of tools, or instead of them.
-_UNUSUAL = ("reasoning_content", "reasoning", "refusal", "function_call", "audio", "images")
+_UNUSUAL = ("reasoning_content", "reasoning", "refusal", "function_call", "audio", "images", "annotations")
+_CITATIONS = ("search_results", "citations")  # of Perplexity's answers and xAI's: the first says more
 
 
 def read(draft: Draft, answer: object) -> bool:
@@ -59,11 +62,13 @@ def read(draft: Draft, answer: object) -> bool:
     if module.startswith("litellm"):
         draft.provider = text_of(path(answer, "_hidden_params", "custom_llm_provider"))
     elif kind.startswith(("chat.completion", "text_completion")):
-        draft.provider = draft.provider or "openai"
+        draft.provider = draft.provider or ("openai" if get("model_id") is None else "ibm.watsonx.ai")
     for at, choice in enumerate(choices):
         of_choice = reader(choice)
         index = of_choice("index")
         _read_choice(draft.message(index if type(index) is int else at), of_choice)
+    if choices and (cited := first_of(get, *_CITATIONS)) is not None:
+        add_citations(draft.message(), cited)
     return True
 
 
@@ -90,8 +95,14 @@ def read_usual(answer: object) -> Answer | None:
     if not (reason and 0 < len(response_id) <= MAX_NAME and 0 < len(model) <= MAX_NAME and role):
         return None
     for name in _UNUSUAL:
-        if said.get(name) is not None:
+        if (found := said.get(name)) is not None and not (type(found) is list and not found):
             return None
+    if (
+        held.get("model_id") is not None
+        or held.get("citations") is not None
+        or held.get("search_results") is not None
+    ):
+        return None
     parts: list[dict[str, Any]] = []
     if content is not None:
         if type(content) is not str:
@@ -145,7 +156,7 @@ def _usual_calls(calls: object) -> list[dict[str, Any]] | None:
 
 
 def _read_choice(message: Message, get: Callable[[str], Any]) -> None:
-    reason = text_of(get("finish_reason"))
+    reason = text_of(get("finish_reason")) or text_of(get("stop_reason"))
     if reason:
         message.finish_reason = reason
     said = get("message")
@@ -170,6 +181,8 @@ def read_message(message: Message, said: object) -> None:
         message.text("reasoning", reasoning, "reasoning")
     if (content := get("content")) is not None:
         add_content(message, content)
+    if (cited := get("annotations")) is not None:
+        add_citations(message, cited)
     if (refusal := get("refusal")) is not None:
         message.text("refusal", refusal, "refusal")
     if (calls := get("tool_calls")) is not None:

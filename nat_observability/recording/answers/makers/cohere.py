@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nat_observability.recording.answers.citations import add_citation, add_citations
 from nat_observability.recording.answers.draft import Draft
 from nat_observability.recording.answers.fields import field, items, length_of, path, some_items, text_of
 from nat_observability.recording.answers.parts import add_content, add_tool_call, add_tool_calls
@@ -42,6 +43,7 @@ def read(draft: Draft, answer: object) -> bool:
     message.text("text", text, "content")
     message.text("reasoning", field(said, "tool_plan"), "tool_plan")
     add_content(message, field(said, "content"))
+    add_citations(message, field(said, "citations") or field(answer, "citations"))
     add_tool_calls(message, field(said, "tool_calls") or field(answer, "tool_calls"))
     return True
 
@@ -67,6 +69,12 @@ def read_event(draft: Draft, event: object) -> bool:
         message.text("reasoning", field(said, "tool_plan"), "tool_plan")
     elif kind in ("tool-call-start", "tool-call-delta"):
         add_tool_call(message, field(said, "tool_calls"), ("call", index))
+    elif kind == "citation-start":
+        add_citation(
+            message,
+            field(said, "citations"),
+            ("content", field(field(said, "citations"), "content_index") or 0),
+        )
     elif kind == "message-end":
         message.finish_reason = text_of(field(delta, "finish_reason"))
         draft.used(field(delta, "usage"))

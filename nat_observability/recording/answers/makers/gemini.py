@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from nat_observability.recording.answers.citations import add_grounding
 from nat_observability.recording.answers.draft import Draft, Message
 from nat_observability.recording.answers.fields import (
     MAX_CHOICES,
+    count_of,
     field,
     length_of,
     path,
@@ -39,6 +41,7 @@ def read(draft: Draft, answer: object) -> bool:
             message.finish_reason = reason
         for part in message.items(path(candidate, "content", "parts")):
             _read_part(message, part, None if draft.streamed else object())
+        add_grounding(draft, message, candidate)
     reason = text_of(field(feedback, "block_reason", "blockReason"))
     if reason and not candidates:
         message = draft.message()
@@ -98,4 +101,7 @@ def read_embeddings(draft: Draft, answer: object) -> bool:
     count = length_of(field(answer, "embeddings")) if found else 1
     draft.vectors(count, length_of(field(first, "values")))
     draft.used(field(answer, "usage_metadata", "usageMetadata"))
+    counts = [count_of(field(path(each, "statistics"), "token_count", "tokenCount")) for each in found or ()]
+    if draft.usage is None and any(counts):
+        draft.used({"total_tokens": sum(filter(None, counts))}, only_input=True)
     return True

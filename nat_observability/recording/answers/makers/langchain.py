@@ -54,6 +54,7 @@ def _joined(draft: Draft, answer: object) -> TokenUsage | None:
 
 def _read_result(draft: Draft, answer: object, generations: list[object]) -> bool:
     output = field(answer, "llm_output")
+    draft.head(field(answer, "id"), None)
     draft.head(field(output, "id"), field(output, "model_name", "model"))
     usage: TokenUsage | None = None
     at = 0
@@ -68,7 +69,9 @@ def _read_result(draft: Draft, answer: object, generations: list[object]) -> boo
                     usage = joined_usage(usage, token_usage(counted))
             else:
                 message.text("text", field(each, "text"), "content")
-            reason = text_of(field(field(each, "generation_info"), "finish_reason", "stop_reason"))
+            about = field(each, "generation_info")
+            # Cohere's generations have it themselves.
+            reason = text_of(field(each if about is None else about, "finish_reason", "stop_reason"))
             message.finish_reason = message.finish_reason or reason
     draft.used(field(output, "token_usage", "usage"))
     draft.usage = draft.usage or usage

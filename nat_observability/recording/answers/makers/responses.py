@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from nat_observability.recording.answers.citations import add_citation
 from nat_observability.recording.answers.draft import Draft, Message
 from nat_observability.recording.answers.fields import field, items, path, some_items, text_of
 from nat_observability.recording.answers.parts import add_block, add_media
@@ -62,6 +63,8 @@ def read_event(draft: Draft, event: object) -> bool:
         _read_head(draft, response)
     elif kind in _TEXT_DELTAS:
         message.text(_TEXT_DELTAS[kind], field(event, "delta"), _key(event))
+    elif kind == "response.output_text.annotation.added":
+        add_citation(message, field(event, "annotation"), _key(event))
     elif kind in _ARGUMENT_DELTAS:
         message.tool(_key(event), None, None, field(event, "delta"))
     elif kind == "response.output_item.added":
