@@ -65,7 +65,10 @@ test-viewer: viewer/node_modules/.installed ## Rebuild the viewer's page and com
 viewer: viewer/node_modules/.installed ## Rebuild the viewer's page from its sources
 	@cd viewer && export PATH="$(CURDIR)/.venv-viewer/bin:$$PATH" && node_modules/.bin/tsc --noEmit && node build.mjs
 
-bench-viewer: viewer/node_modules/.installed ## Make a store of 100,000 runs and time the viewer over it, in Chromium
+bench-viewer: $(VIEWER) ## Make a store of 100,000 runs, and time the viewer over it in Chromium, and its writer, beside Phoenix
+	@command -v chromium chromium-browser google-chrome >/dev/null \
+		|| { echo "No Chromium is installed. On Debian, as root: apt-get install chromium" >&2; exit 1; }
+	@$(MAKE) --no-print-directory $(PHOENIX) || echo "Phoenix cannot be installed here: the table goes without it" >&2
 	@.venv-viewer/bin/python -m tests.viewer.bench $(ARGS)
 
 test-repeated: $(DEV) ## Run the tests TIMES (20) times in a row, and name each that failed in any of them

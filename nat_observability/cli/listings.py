@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
@@ -12,24 +13,45 @@ from nat_observability.cli.output import duration, moment, one_line, printable
 from nat_observability.spool.inspection import SpoolFileInfo
 from nat_observability.store import StatisticsRow
 
+_SHORTEST_KEY = 12  # columns
+_LEAST_NEEDED = ("cost", "tokens", "p99", "errors", "p95", "p50", "count")
 
-def statistics(rows: Sequence[StatisticsRow], key: str) -> Table:
-    """Return statistics, one key a line."""
+
+def statistics(rows: Sequence[StatisticsRow], key: str, width: int) -> Table:
+    """
+    Return statistics, one key a line.
+
+    Args:
+        rows: At least one.
+        key: The title of their keys.
+        width: Columns in total. If it is too narrow, keys are cut, then columns left out; never a number.
+    """
+    keys = [Text(printable(row.key[:width])) for row in rows]
+    numbers = {
+        "count": [f"{row.count:,}" for row in rows],
+        "errors": [f"{row.errors:,}" for row in rows],
+        "p50": [duration(row.p50_ns) for row in rows],
+        "p95": [duration(row.p95_ns) for row in rows],
+        "p99": [duration(row.p99_ns) for row in rows],
+        "tokens": [f"{row.total_tokens:,}" if row.total_tokens else "" for row in rows],
+        "cost": ["" if row.cost is None else f"{row.cost:.4g}" for row in rows],
+    }
+    if not any(numbers["cost"]):
+        del numbers["cost"]
+    widths = {title: 2 + max(map(len, (title, *cells))) for title, cells in numbers.items()}
+    least = min(_SHORTEST_KEY, max(cell_len(key), *(each.cell_len for each in keys)))
+    for title in _LEAST_NEEDED:
+        if least + sum(widths.values()) > width and title in widths:
+            del widths[title]
     table = output.plain_table(key)
-    for column in ("count", "errors", "p50", "p95", "p99", "tokens"):
-        table.add_column(column, justify="right", no_wrap=True)
-    costs = any(row.cost is not None for row in rows)
-    if costs:
-        table.add_column("cost", justify="right", no_wrap=True)
-    for row in rows:
-        table.add_row(
-            Text(printable(row.key)),
-            f"{row.count:,}",
-            Text(f"{row.errors:,}", "red" if row.errors else ""),
-            *(duration(each) for each in (row.p50_ns, row.p95_ns, row.p99_ns)),
-            f"{row.total_tokens:,}" if row.total_tokens else "",
-            *([f"{row.cost:.4g}" if row.cost is not None else ""] if costs else []),
-        )
+    for title in widths:
+        table.add_column(title, justify="right", no_wrap=True)
+    for number, each in enumerate(keys):
+        each.truncate(max(least, width - sum(widths.values())), overflow="ellipsis")
+        cells = {title: Text(numbers[title][number]) for title in widths}
+        if rows[number].errors and "errors" in cells:
+            cells["errors"].stylize("red")
+        table.add_row(each, *cells.values())
     return table
 
 

@@ -183,11 +183,13 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
         width: Columns in total. If it is too narrow, statuses and names are cut first, then columns are left out.
     """
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    statuses = [_status(each) for each in stored]
+    # An error may have megabytes, of which a terminal shows no more than its width.
+    most = None if width == _WIDEST else width + 1
+    statuses = [_status(each)[:most] for each in stored]
     ids = _Column("run", [Text(printable(each.run.run_id)) for each in stored])
     started = _Column("started", [Text(moment(each.start_ns, "%m-%d %H:%M:%S")) for each in stored])
     took = _Column("duration", [Text(duration(each.end_ns - each.start_ns)) for each in stored], right=True)
-    name = _Column("name", [Text(printable(each.name or "")) for each in stored], least=8)
+    name = _Column("name", [Text(printable((each.name or "")[:most])) for each in stored], least=8)
     status = _Column(
         "status",
         [Text(printable(text), _STYLES[each.status]) for text, each in zip(statuses, stored, strict=True)],
@@ -195,7 +197,7 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
     )
     columns = [started, took, name, status]
     spare = width - ids.whole
-    for extra in _extra_columns(stored):
+    for extra in _extra_columns(stored, most):
         # Only if nothing else is cut for it.
         if 2 + extra.whole + sum(2 + each.whole for each in columns) <= spare:
             columns.insert(-2, extra)
@@ -207,11 +209,14 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
     for column in columns:
         more = max(0, min(spare, column.whole - column.shortest))
         spare -= more
+        column_width = column.shortest + more
+        for cell in column.cells:
+            cell.truncate(column_width, overflow="ellipsis")
         table.add_column(
             column.title,
             overflow="ellipsis",
             no_wrap=True,
-            width=column.shortest + more,
+            width=column_width,
             justify="right" if column.right else "left",
         )
     for cells in zip(ids.cells, *(each.cells for each in columns), strict=True):
@@ -219,7 +224,7 @@ def runs(stored: Sequence[StoredRun], width: int) -> Table:
     return table
 
 
-def _extra_columns(stored: Sequence[StoredRun]) -> Iterator[_Column]:
+def _extra_columns(stored: Sequence[StoredRun], most: int | None) -> Iterator[_Column]:
     counters = [each.counters for each in stored]
     for title, numbers in (
         ("steps", [None if each is None else each.span_count for each in counters]),
@@ -232,7 +237,7 @@ def _extra_columns(stored: Sequence[StoredRun]) -> Iterator[_Column]:
         ("workflow", [each.run.workflow_name for each in stored]),
     ):
         if any(texts):
-            yield _Column(title, [Text(printable(text or "")) for text in texts])
+            yield _Column(title, [Text(printable((text or "")[:most])) for text in texts])
 
 
 def one_line(text: str) -> str:

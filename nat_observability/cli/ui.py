@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from pathlib import Path
 
 import click
 
 from nat_observability.cli.command_error import CommandError
-from nat_observability.errors import MissingExtraError, SettingsError
+from nat_observability.errors import MissingExtraError, SettingsError, SinkError
 
 
 @click.command("ui")
@@ -55,6 +56,7 @@ def _configured(env_file: Path | None) -> Path:
 
 def _show(path: Path, host: str, port: int | None, browser: bool, index: bool) -> None:
     try:
+        from nat_observability.store.schema import has_store
         from nat_observability.viewer.security import is_loopback
         from nat_observability.viewer.serving import serve
     except ModuleNotFoundError as error:
@@ -67,6 +69,12 @@ def _show(path: Path, host: str, port: int | None, browser: bool, index: bool) -
             "whoever has the address with its token can read everything in the store.",
             err=True,
         )
+    try:
+        problem = None if has_store(os.path.abspath(path)) else f"{path}: there is no store there yet."
+    except SinkError as error:
+        problem = str(error)
+    if problem is not None:
+        click.echo(f"warning: {problem} The page shows a store once there is one that can be read.", err=True)
 
     def ready(url: str) -> None:
         click.echo(f"Viewer of {path}\n{url}\nCtrl-C ends it.")

@@ -19,7 +19,7 @@ _BY_START = "spans.start_ns, spans.end_ns DESC, spans.span_id"
 
 def counts_of_all(query: ReadConnection) -> Counts:
     """Return the counts of a whole store of version 2, from its counters."""
-    columns = ", ".join(("span_count", "incomplete_count", *_TOKENS))
+    columns = ", ".join(f"CAST({each} AS INTEGER)" for each in ("span_count", "incomplete_count", *_TOKENS))
     kinds = {
         kind: counts
         for kind, *counts in query.rows(

@@ -107,24 +107,12 @@ class ReadConnection:
                 if self._connection.in_transaction:
                     self._connection.rollback()
 
-    @contextmanager
-    def sound(self) -> Iterator[None]:
-        """Report cells of damaged pages, which SQLite returns as they are, as damage."""
-        try:
-            yield
-        except (AttributeError, IndexError, TypeError, ValueError) as error:
-            raise SinkError(
-                self.path,
-                f"holds a row that cannot be read: {error}",
-                "The file is damaged: move it away, and a new one is made.",
-            ) from error
-
     def _is_late(self) -> bool:
         return self._until is not None and monotonic() >= self._until
 
     def _fetched(self, query: str, parameters: Parameters) -> list[Any]:
         try:
-            return self._connection.execute(query, parameters).fetchall()
+            return self._executed(query, parameters)
         except sqlite3.OperationalError as error:
             if primary_code(error) == sqlite3.SQLITE_INTERRUPT:
                 raise SinkError(
@@ -143,6 +131,23 @@ class ReadConnection:
             ) from error
         except DATABASE_ERRORS as error:
             raise database_error(self.path, "cannot be read", error) from error
+
+    def _executed(self, query: str, parameters: Parameters) -> list[Any]:
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        except sqlite3.OperationalError as error:
+            if not str(error).startswith("Could not decode to UTF-8"):
+                raise
+        # Another program's bytes: one cell of them must not hide every other row.
+        self._connection.text_factory = _lenient
+        try:
+            return self._connection.execute(query, parameters).fetchall()
+        finally:
+            self._connection.text_factory = str
+
+
+def _lenient(text: bytes) -> str:
+    return text.decode("utf-8", "replace")
 
 
 def is_out_of_time(error: SinkError) -> bool:

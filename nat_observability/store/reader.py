@@ -20,8 +20,6 @@ from nat_observability.store.records import (
     Deletion,
     FoundRuns,
     LightSpan,
-    RunActivity,
-    RunCounters,
     RunFilter,
     RunKey,
     RunStatus,
@@ -33,7 +31,16 @@ from nat_observability.store.records import (
     StoredProcess,
     StoredRun,
 )
-from nat_observability.store.rows import RUN_COLUMNS, piece_of, run_of, span_of
+from nat_observability.store.rows import (
+    RUN_COLUMNS,
+    dropped_of,
+    number_of,
+    piece_of,
+    run_of,
+    span_of,
+    stored_run_of,
+    text_of,
+)
 from nat_observability.store.schema import RUNNING, SPAN_COLUMNS
 from nat_observability.store.search import search_runs
 from nat_observability.store.selection import SILENT_NS, select_runs
@@ -265,8 +272,7 @@ class Store:
         row = self._query.first(
             f"SELECT {column}, {kind} FROM spans WHERE run_id = ? AND span_id = ?", (run_id, span_id)
         )
-        with self._query.sound():
-            return None if row is None or row[0] is None else piece_of(part, row[0], row[1], offset, length)
+        return None if row is None or row[0] is None else piece_of(part, row[0], row[1], offset, length)
 
     # Changes, ledgers and processes
 
@@ -319,18 +325,14 @@ class Store:
             "ORDER BY exporter",
             (run_id,),
         )
-        with self._query.sound():
-            return {
-                name: StoredLedger(
-                    accepted,
-                    delivered,
-                    failed,
-                    pending,
-                    {} if dropped is None else msgspec.json.decode(dropped, type=dict[str, int]),
-                    at_ns,
-                )
-                for name, accepted, delivered, failed, pending, dropped, at_ns in rows
-            }
+        ledgers = {}
+        for name, *numbers, dropped, at_ns in rows:
+            accepted, delivered, failed, pending = map(number_of, numbers)
+            lost = dropped_of(dropped, max(0, accepted - delivered - failed - pending))
+            ledgers[text_of(name) or ""] = StoredLedger(
+                accepted, delivered, failed, pending, lost, number_of(at_ns)
+            )
+        return ledgers
 
     def processes(self) -> list[StoredProcess]:
         """Return the processes that have reported open steps, the newest first."""
@@ -413,20 +415,8 @@ class Store:
         )
 
     def _stored(self, rows: list[Any]) -> list[StoredRun]:
-        after_run = RUN_COLUMNS + 5
         alive_ns = time.time_ns() - SILENT_NS
-        with self._query.sound():
-            stored: list[StoredRun] = []
-            for row in rows:
-                counters, activity = None, None
-                if len(row) > after_run:
-                    counters = RunCounters(*row[after_run:-1])
-                    activity = _activity(row[-1], alive_ns)
-                name, status, start_ns, end_ns, error = row[RUN_COLUMNS:after_run]
-                stored.append(
-                    StoredRun(run_of(row), name, status, start_ns, end_ns, error, counters, activity)
-                )
-            return stored
+        return [stored_run_of(row, alive_ns) for row in rows]
 
     def _spans(self, run_id: str, span_id: str | None = None) -> list[tuple[Span, bool]]:
         tags = "runs.tags" if self._query.has_tags else "NULL"
@@ -437,12 +427,5 @@ class Store:
             f"ORDER BY {_BY_START}",
             (run_id,) if span_id is None else (run_id, span_id),
         )
-        with self._query.sound():
-            run: Run | None = run_of(rows[0]) if rows else None
-            return [span_of(run, row[RUN_COLUMNS:]) for row in rows if run is not None]
-
-
-def _activity(beat_ns: int | None, alive_ns: int) -> RunActivity | None:
-    if beat_ns is None:
-        return None
-    return "running" if beat_ns >= alive_ns else "died"
+        run: Run | None = run_of(rows[0]) if rows else None
+        return [span_of(run, row[RUN_COLUMNS:]) for row in rows if run is not None]

@@ -18,6 +18,8 @@ from nat_observability.system.clock import monotonic
 _PAGE = 500  # runs
 _MOST_KEYS = 10_000
 _LONGEST_KEY = 200  # characters
+_LONGEST_NS = 2**63 - 1  # of a run that another program has written
+_TOKENS = ("prompt_tokens", "completion_tokens", "total_tokens")
 _MODELS = ("LLM", "EMBEDDING", "RERANKER")
 _SUMS = ("AGENT", "CHAIN", "WORKFLOW")  # whose costs repeat those of the steps inside
 
@@ -38,7 +40,7 @@ class _Group:
         tokens: tuple[int | None, int | None, int | None],
         cost: float | None,
     ) -> None:
-        self.durations.append(max(0, duration_ns))
+        self.durations.append(min(max(0, duration_ns), _LONGEST_NS))
         self.errors += failed
         self.prompt_tokens += tokens[0] or 0
         self.completion_tokens += tokens[1] or 0
@@ -105,8 +107,10 @@ def step_statistics(
     cost = "NULL" if query.version == 1 else "cost"
     models = ", ".join(f"'{kind}'" for kind in _MODELS)
     chosen = f"AND kind IN ({models})" if by == "model" else ""
+    tokens = ", ".join(f"CAST({each} AS INTEGER)" for each in _TOKENS)
+    # Another program may have put anything into any column.
     select = (
-        f"SELECT {key}, kind, end_ns - start_ns, status, prompt_tokens, completion_tokens, total_tokens, {cost} "
+        f"SELECT CAST({key} AS TEXT), kind, CAST(end_ns - start_ns AS INTEGER), status, {tokens}, CAST({cost} AS REAL) "
         f"FROM spans WHERE run_id IN (SELECT value FROM json_each(?)) AND status <> '{RUNNING}' {chosen}"
     )
     groups: dict[str, _Group] = {}

@@ -13,7 +13,6 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.viewer import otlp_json
 from nat_observability.viewer.runs import one_run
 from nat_observability.viewer.spans import PARTS, list_spans, one_part, one_span
 from nat_observability.viewer.store_file import Reader, StoreFile
@@ -40,6 +39,9 @@ def file_name(run_id: str, suffix: str) -> str:
 async def pieces(store: StoreFile, run_id: str, suffix: str) -> AsyncIterator[bytes]:
     """Yield an export. Spans are read some at a time, so that neither memory nor a transaction grows with the run."""
     if suffix == "otlp.json":
+        # It knows how spans are captured, and that takes as long to import as all the rest of the server.
+        from nat_observability.viewer import otlp_json
+
         async for piece in otlp_json.pieces(store, run_id):
             yield piece
         return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import socket
 from collections.abc import Callable
 
 from aiohttp import web
+from aiohttp.http import HttpProcessingError
 
 from nat_observability.viewer.security import new_token
 from nat_observability.viewer.server import build_app
@@ -55,6 +57,7 @@ async def _serve(app: web.Application, host: str, port: int | None, ready: Calla
         access_log=None,
         shutdown_timeout=_GRACE,
         handle_signals=False,
+        logger=_requests_log(),
     )
     await runner.setup()
     try:
@@ -68,6 +71,17 @@ async def _serve(app: web.Application, host: str, port: int | None, ready: Calla
         await ended.wait()
     finally:
         await runner.cleanup()
+
+
+def _requests_log() -> logging.Logger:
+    """Return a logger of failures of the viewer's own: what is no HTTP has been answered, and is no news."""
+    log = logging.getLogger("nat_observability.viewer")
+    log.addFilter(_is_own_failure)
+    return log
+
+
+def _is_own_failure(record: logging.LogRecord) -> bool:
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError)
 
 
 async def _listen(runner: web.AppRunner, host: str, port: int | None) -> int:

@@ -55,7 +55,7 @@ def _runs(reader: Reader, index: Index) -> int | None:
 
 def _spans(reader: Reader) -> int | None:
     if reader.version >= 2:
-        return int(reader.value("SELECT coalesce(sum(span_count), 0) FROM kinds"))
+        return int(reader.value("SELECT CAST(total(span_count) AS INTEGER) FROM kinds"))
     return _counted(reader, "SELECT count(*) FROM spans")
 
 
@@ -70,7 +70,8 @@ def _processes(reader: Reader) -> list[dict[str, Any]]:
         return []
     alive = living(reader)
     rows = reader.rows(
-        "SELECT process_id, pid, substr(host, 1, 200), started_ns, heartbeat_ns FROM processes "
+        "SELECT CAST(process_id AS TEXT), CAST(pid AS INTEGER), CAST(substr(host, 1, 200) AS TEXT), "
+        "CAST(started_ns AS INTEGER), CAST(heartbeat_ns AS INTEGER), process_id FROM processes "
         f"ORDER BY heartbeat_ns DESC LIMIT {_PROCESSES}"
     )
     return [
@@ -80,9 +81,9 @@ def _processes(reader: Reader) -> list[dict[str, Any]]:
             "host": host,
             "started": start // 1000,
             "seen": beat // 1000,
-            "alive": alive[one].alive,
+            "alive": alive[key].alive,
         }
-        for one, pid, host, start, beat in rows
+        for one, pid, host, start, beat, key in rows
     ]
 
 
@@ -93,7 +94,8 @@ def _exporters(reader: Reader) -> list[dict[str, Any]]:
     sums: dict[str, dict[str, Any]] = {}
     began = time.monotonic()
     rows = reader.rows(
-        "SELECT substr(exporter, 1, 200), accepted, delivered, failed, pending, dropped FROM ledgers "
+        "SELECT CAST(substr(exporter, 1, 200) AS TEXT), CAST(accepted AS INTEGER), CAST(delivered AS INTEGER), "
+        "CAST(failed AS INTEGER), CAST(pending AS INTEGER), CAST(dropped AS TEXT) FROM ledgers "
         "ORDER BY id DESC LIMIT 20000"
     )
     for exporter, accepted, delivered, failed, pending, dropped in rows:

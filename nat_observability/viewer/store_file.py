@@ -172,7 +172,7 @@ class StoreFile:
             with self._lock:
                 self._open = [each for each in self._open if each is not known[0]]
             known[0].close()
-        if identity is None or not has_store(self.path):
+        if not has_store(self.path):
             problem = "does not exist" if identity is None else "is empty"
             raise SinkError(self.path, problem, "Give the path that a SQLite exporter writes to.")
         try:

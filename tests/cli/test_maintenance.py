@@ -110,7 +110,13 @@ def test_check_of_an_env_file_masks_secrets(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("status", "says"),
-    [(401, "check NAT_OBSERVABILITY_EXPORTERS__MAIN__HEADERS"), (404, "check the path of"), (200, "")],
+    [
+        (401, "check NAT_OBSERVABILITY_EXPORTERS__MAIN__HEADERS"),
+        (404, "check the path of"),
+        (400, "It refuses what it is sent"),
+        (503, "It is there, but fails by itself or is too busy"),
+        (200, ""),
+    ],
 )
 def test_check_of_a_back_end(
     monkeypatch: pytest.MonkeyPatch, receiver: OtlpReceiver, status: int, says: str

@@ -13,13 +13,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
-from nat_observability.cli import output
+from nat_observability.cli import listings, output
 from nat_observability.cli.console import ResultConsole, plain_lines
 from nat_observability.cli.reading import details
 from nat_observability.events import Run, Span, Status, StepKind
 from nat_observability.recording.capture import step_error
 from nat_observability.sinks.sqlite import SqliteSink
-from nat_observability.store import SpanNode, StoredRun
+from nat_observability.store import SpanNode, StatisticsRow, StoredRun
 from tests.cli.builders import COMMAND
 from tests.warm_interpreter import run_warm
 
@@ -71,6 +71,36 @@ def test_names_of_wide_characters_fit() -> None:
     lines = printed(80, lambda width: output.runs([stored(IDS[0], "質問に答える" * 5)], width))
     assert IDS[0] in lines[1]
     assert cell_len(lines[1]) <= 80
+
+
+@pytest.mark.parametrize(("count", "length"), [(2, 5_000_000), (600, 60)])
+def test_runs_fit_a_terminal_however_long_they_are(count: int, length: int) -> None:
+    """Neither an error of megabytes nor a list of many runs is written beyond the width."""
+    file = io.StringIO()
+    console = ResultConsole(whole=True, file=file, force_terminal=True, color_system=None, width=80)
+    console.print(
+        output.runs([stored(f"order-{at:032}", "n" * length, "e" * length) for at in range(count)], 80)
+    )
+    lines = file.getvalue().splitlines()
+    assert (len(lines), max(map(cell_len, lines)) <= 80) == (count + 1, True)
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 200])
+def test_numbers_of_statistics_are_whole_at_every_width(width: int) -> None:
+    """Keys are cut and columns left out, but no number is."""
+    rows = [
+        StatisticsRow(key, 1_234, 56, 900_000_000, 10**9, 2 * 10**9, 300, 60, 1_000_360, 0.0144)
+        for key in ("質問に答える" * 5, "find_documents")
+    ]
+    header, *lines = printed(width, lambda width: listings.statistics(rows, "name", width))
+    assert max(map(cell_len, lines)) <= width
+    whole = {"count": "1,234", "errors": "56", "p50": "900.0 ms", "p95": "1.00 s", "p99": "2.00 s"}
+    whole |= {"tokens": "1,000,360", "cost": "0.0144"}
+    shown = header.split()[1:]
+    assert shown == [title for title in whole if title in shown]
+    assert "count" in shown
+    expected = [cell for title in shown for cell in whole[title].split()]
+    assert all(line.split()[-len(expected) :] == expected for line in lines)
 
 
 def chain(depth: int) -> list[SpanNode]:

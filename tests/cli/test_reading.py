@@ -21,6 +21,7 @@ from tests.cli.builders import command
 from tests.cli.invoking import invoke
 from tests.sinks.builders import make_span
 from tests.store.old_stores import make_old_store
+from tests.viewer.stores import make_hostile_store
 from tests.warm_interpreter import run_warm
 
 TRACE = "ab" * 16
@@ -343,6 +344,22 @@ def test_hostile_content_is_shown_and_never_obeyed(tmp_path: Path) -> None:
     (held,) = exported_runs(exported)
     assert (held["run"]["run"]["id"], held["content"]["a"]["name"]) == ("h", HOSTILE)
     assert "default-src 'none'" in exported
+
+
+def test_rows_of_another_program_are_shown_as_far_as_they_can_be_read(tmp_path: Path) -> None:
+    """One row with cells of a wrong type costs no command any other row, and says of itself what is wrong."""
+    names = ["bytes where text was due", "text where numbers were due", "JSON that is not", "names of Object"]
+    path = make_hostile_store(tmp_path / "s.db", names)
+    for arguments in (["runs"], ["tail"], ["stats"], *(["show", f"hostile-{at}"] for at in range(4))):
+        shown = invoke(*arguments, "--store", path)
+        assert (shown.exit_code, shown.stderr) == (0, ""), (arguments, shown.stderr)
+    assert len(invoke("runs", "--store", path).stdout.splitlines()) == 1 + len(names)
+    assert "kind (cannot be read)" in invoke("show", "hostile-3", "--store", path).stdout
+    (span,) = invoke("show", "hostile-2", "--json", "--store", path).json["runs"][0]["spans"]
+    assert (span["input"], span["attributes"]) == ("{not json", "[1")
+    assert {"tags (cannot be read)", "links (cannot be read)"} <= {event["name"] for event in span["events"]}
+    for kind in ("jsonl", "otlp-json"):
+        assert invoke("export", "hostile-1", "--format", kind, "--store", path).exit_code == 0
 
 
 def test_names_of_attributes_are_not_markup(tmp_path: Path) -> None:

@@ -486,6 +486,57 @@ def test_a_store_damaged_further_in_is_a_clear_error(path: Path) -> None:
         store.spans("run-1")
 
 
+WRONG: tuple[object, ...] = (b"\xff\0", "soon", "[1", "[1]", "{}", 2**63 - 1, -(2**63), 1e300)
+
+
+@pytest.mark.parametrize("wrong", [*WRONG, "not UTF-8"])
+def test_cells_of_a_wrong_type_hide_nothing_else(path: Path, wrong: object) -> None:
+    """Whatever another program has put into a row, that row and all others are read."""
+    write(path, nested(("first", None), ("second", "first"), run=Run("run-1", "0" * 32, tags=(("a", "b"),))))
+    write(path, [make_span(run=Run("run-2", "1" * 32))])
+    value = "CAST(x'61ff62' AS TEXT)" if wrong == "not UTF-8" else "?"
+    given = () if wrong == "not UTF-8" else (wrong,)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DROP TRIGGER span_removed")
+        connection.execute("INSERT INTO ledgers VALUES (1, 'run-1', 'main', 5, 3, 0, 0, NULL, 1)")
+        for table, kept, where in (
+            ("runs", {"run_id", "process_id"}, "run_id = 'run-1'"),
+            ("spans", {"id", "run_id", "span_id"}, "span_id = 'second'"),
+            ("ledgers", {"id", "run_id", "exporter", "accepted", "delivered", "failed", "pending"}, "1"),
+            ("kinds", {"kind"}, "1"),
+        ):
+            columns = [
+                row[1] for row in connection.execute(f"PRAGMA table_info({table})") if row[1] not in kept
+            ]
+            set_all = ", ".join(f"{column} = {value}" for column in columns)
+            connection.execute(f"UPDATE {table} SET {set_all} WHERE {where}", given * len(columns))
+    with Store(path) as store:
+        runs = {run.run.run_id: run for run in store.runs()}
+        assert set(runs) == {"run-1", "run-2"}
+        assert (runs["run-1"].status, runs["run-2"].status) == ("open", "ok")
+        assert "status" in (runs["run-1"].error or "")
+        counters = runs["run-1"].counters
+        assert counters is not None
+        assert all(type(number) is int for number in msgspec.structs.astuple(counters)[:-1])
+        spans = {span.span_id: span for span in store.spans("run-1")}
+        assert spans["first"].events == ()
+        assert (spans["second"].kind, spans["second"].status) == (StepKind.CUSTOM, Status.INCOMPLETE)
+        assert {"kind (cannot be read)", "status (cannot be read)"} <= {
+            event.name for event in spans["second"].events
+        }
+        second = spans["second"]
+        assert {type(each) for each in (second.name, second.start_ns, second.end_ns, second.chunks)} == {
+            str,
+            int,
+        }
+        assert {type(each) for each in (second.input, second.attributes)} <= {str, msgspec.Raw}
+        assert sum(store.ledgers("run-1")["main"].dropped.values()) == (0 if wrong == "{}" else 2)
+        assert store.counts()["runs"] == 2
+        for by in ("name", "kind", "model", "workflow"):
+            assert store.statistics(by).complete
+        assert store.search("first").complete
+
+
 def test_reading_needs_a_with_statement(path: Path) -> None:
     """A store that was not entered, or was left, says so."""
     write(path, [make_span()])

@@ -377,12 +377,19 @@ async def test_cells_of_a_wrong_type(tmp_path: Path) -> None:
         connection.execute(
             "UPDATE spans SET start_ns = 'soon', total_tokens = 'few', links = '[3]' WHERE id = 7"
         )
+        connection.execute(
+            "INSERT INTO ledgers VALUES (1, 'run-000001', 'main', 'many', x'ff', '', 0, '{', 1)"
+        )
+        connection.execute("INSERT INTO processes VALUES ('p', 'one', x'ff', 'soon', 'late', NULL)")
+        connection.execute("UPDATE kinds SET span_count = 9e999")
     async with viewer(path, index=True) as shown:
         await shown.indexed()
+        facts = await shown.get("/api/store")
+        assert [each["exporter"] for each in facts["exporters"]] == ["main"]
         listed = await shown.get("/api/runs")
         assert {"run-000001", "run-000000"} <= {run["id"] for run in listed["runs"]}
         assert (await shown.get("/api/facets"))["total"] == 3
-        for each in ("/api/runs/run-000002", "/api/runs/run-000001/spans", "/api/store", "/api/stats"):
+        for each in ("/api/runs/run-000002", "/api/runs/run-000001/spans", "/api/stats"):
             response = await shown.ask(each)
             answer = await response.json()
             assert response.status == 200 or str(path) in answer["error"], each

@@ -31,10 +31,25 @@ _CURES: tuple[tuple[str, str], ...] = (
         "Nothing takes spans there: check the path of {endpoint}.",
     ),
     (
-        r"refused|connect call failed|unreachable|unavailable|cannot connect|reset|closed without an answer",
+        r"answered (429|5\d\d)|resource.?exhausted|\binternal\b",
+        "It is there, but fails by itself or is too busy: look into its log, or try again later.",
+    ),
+    (
+        r"answered 4\d\d|invalid.?argument",
+        "It refuses what it is sent: check the protocol, the path and the limits that it wants, in {endpoint}.",
+    ),
+    (
+        r"reset|closed without an answer|server disconnected",
+        "It ends the connection without an answer: check http or https, and the port, in {endpoint}.",
+    ),
+    (
+        r"refused|connect call failed|unreachable|unavailable|cannot connect",
         "Nothing answers there: check host and port in {endpoint}, and that the back end runs.",
     ),
-    (r"answer|timed? ?out|deadline", "It does not answer in time: check {endpoint}, proxies and firewalls."),
+    (
+        r"no answer|timed? ?out|deadline",
+        "It does not answer in time: check {endpoint}, proxies and firewalls.",
+    ),
 )
 
 _KEYS = {"langfuse": "{public_key} and {secret_key}", "phoenix": "{api_key}"}

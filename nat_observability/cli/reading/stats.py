@@ -55,13 +55,13 @@ def stats(
     if not found.complete:
         since = "" if found.scanned_to_ns is None else f" since {output.moment(found.scanned_to_ns)}"
         output.complain(
-            f"The time ran out: these are the newest {found.runs:,} runs,{since}. Give more with --seconds, or narrow "
+            f"The time ran out: these are the newest {found.runs:,} runs{since}. Give more with --seconds, or narrow "
             "it down with --since."
         )
     if not found.rows:
         output.say("Nothing to count.")
         return
     console = output.to_stdout(whole=True)
-    console.print(listings.statistics(found.rows, by))
+    console.print(listings.statistics(found.rows, by, console.width))
     if found.left_out:
         output.say(f"{found.left_out:,} more: --limit {limit + found.left_out}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -50,7 +51,7 @@ def tail(
         raise SystemExit(0) from None
 
 
-def _stores(path: Path, number: int, *, follow: bool, running: bool):  # type: ignore[no-untyped-def]
+def _stores(path: Path, number: int, *, follow: bool, running: bool) -> Iterator[tuple[Store, int]]:
     """Yield the store at the path and where to begin in it; with `follow`, each that takes its place."""
     said = None
     first = True

@@ -39,6 +39,7 @@ from nat_observability.sinks.otlp.wire_format import (
     attribute_header,
     keep,
     length_delimited,
+    payload_headers,
     varint,
 )
 from nat_observability.version import __version__
@@ -126,7 +127,7 @@ class SpanEncoder:
         # The last run of the batch before, which a long one goes on with.
         self._last_run: tuple[Run | None, tuple[bytes, bytes]] = None, (b"", b"")
         self._input, self._output = (
-            _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
+            payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
         self._message = PayloadHeaders("llm.input_messages.0.message.content")
         self._metadata = PayloadHeaders(vocabulary.payload_name("metadata"))
@@ -443,15 +444,3 @@ def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
     encoded = attribute(9, key, value)
     keep(values, value, encoded)
     return encoded
-
-
-def _payload_headers(name: str) -> tuple[PayloadHeaders, PayloadHeaders]:
-    """Return the headers of an input or output that is text, and of one that is JSON."""
-    if not name.endswith(".value"):
-        headers = PayloadHeaders(name)
-        return headers, headers
-    texts, documents = (
-        PayloadHeaders(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
-        for kind in ("text/plain", "application/json")
-    )
-    return texts, documents

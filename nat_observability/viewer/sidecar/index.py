@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from nat_observability.errors import SinkError
-from nat_observability.logs import get_logger
 from nat_observability.store.schema import INDEX_SUFFIX
 from nat_observability.system.disk import OPEN_FLAGS
 from nat_observability.system.sqlite_errors import is_busy
@@ -41,8 +40,6 @@ SEARCHED = (
     "error_traceback",
 )
 """The columns of `spans` that search looks into; a store of version 1 may lack some."""
-
-log = get_logger()
 
 _VERSION = "2"
 _PERIOD = 0.5
@@ -336,7 +333,10 @@ class Index:
         self.counts.forget()
         if not self._renewed:
             self._renewed = True
-            log.info("viewer_index_renewed", path=self.path, reason=str(error))
+            # The viewer is to start at once, and structlog takes a while to import.
+            from nat_observability.logs import get_logger
+
+            get_logger().info("viewer_index_renewed", path=self.path, reason=str(error))
             for suffix in ("", "-wal", "-shm"):
                 with contextlib.suppress(OSError):
                     os.unlink(self.path + suffix)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import pytest
 
@@ -40,7 +40,7 @@ def chromium_path() -> str:
 
 
 @contextmanager
-def serving(path: Path, *options: str) -> Iterator[str]:
+def serving(path: Path, *options: str, errors: IO[bytes] | None = None) -> Iterator[str]:
     """A viewer of the store as its command starts it; yields the address that it prints."""
     command = [
         sys.executable,
@@ -53,7 +53,7 @@ def serving(path: Path, *options: str) -> Iterator[str]:
         "0",
         *options,
     ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import msgspec
 from playwright.sync_api import expect
@@ -120,3 +122,20 @@ def test_the_server_ends(watch: Opener, tmp_path: Path) -> None:
         watched.open("runs").wait_for_selector(".run-row")
     watched.page.keyboard.press("Enter")
     watched.page.locator(".offline", has_text="nat-observability ui").wait_for()
+
+
+def test_what_is_no_request_prints_nothing(tmp_path: Path) -> None:
+    """A port scan, or a browser that tries TLS, is answered, and leaves no traceback in the terminal."""
+    path, printed = tmp_path / "s.sqlite3", tmp_path / "stderr"
+    write(path, spans_of(make_run(1), 1))
+    with printed.open("wb") as errors, serving(path, errors=errors) as shown:
+        address = urlsplit(shown)
+        for sent in (
+            b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n",
+            b"GET / HTTP/9.9\r\n\r\n",
+            b"GET /" + b"a" * 20_000,
+        ):
+            with socket.create_connection((address.hostname, address.port), timeout=8) as connection:
+                connection.sendall(sent)
+                assert b" 400 " in connection.recv(100)
+    assert printed.read_bytes() == b""

@@ -97,7 +97,7 @@ def test_filters_facets_and_histogram_are_in_the_address(watch: Opener, url: str
     page.locator(".toolbar [role=status]", has_text="301").wait_for()
 
 
-def test_a_facet_with_many_values(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_a_facet_with_many_values(growing: tuple[Path, str], watch: Opener) -> None:
     """Of many values the most frequent are shown, and the rest on request; tags are a facet too."""
     path, address = growing
     for number in range(100, 120):

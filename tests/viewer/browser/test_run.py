@@ -243,7 +243,7 @@ def test_the_exported_file_works_without_a_network(watch: Opener, url: str, tmp_
     assert len(exported["resourceSpans"][0]["scopeSpans"][0]["spans"]) == 5
 
 
-def test_a_trace_in_one_file(watch: Opener, growing: tuple[Path, str], tmp_path: Path) -> None:
+def test_a_trace_in_one_file(growing: tuple[Path, str], watch: Opener, tmp_path: Path) -> None:
     """A file with the runs of a trace shows the first, and leads to the others; what it does not hold is no link."""
     path, _ = growing
     trace = "ab" * 16
@@ -268,7 +268,7 @@ def test_a_trace_in_one_file(watch: Opener, growing: tuple[Path, str], tmp_path:
     page.get_by_text("This file has no list").wait_for()
 
 
-def test_a_trace_in_one_waterfall(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_a_trace_in_one_waterfall(growing: tuple[Path, str], watch: Opener) -> None:
     """The runs of a trace are shown joined: the spans of one below the step of the other that called it."""
     path, address = growing
     trace = "cd" * 16
@@ -298,7 +298,7 @@ def test_a_trace_in_one_waterfall(watch: Opener, growing: tuple[Path, str]) -> N
     expect(page.locator(".spans .row")).to_have_count(5)
 
 
-def test_what_was_lost_is_said(watch: Opener, growing: tuple[Path, str]) -> None:
+def test_what_was_lost_is_said(growing: tuple[Path, str], watch: Opener) -> None:
     """The line of completeness names each exporter's losses, by reason; a run without any says that it is complete."""
     path, address = growing
     sink = SqliteSink(path)
