@@ -143,7 +143,7 @@ class SpanLink(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
 
     `trace_id` is 32 lower-case hex digits and `span_id` 16; `trace_flags` and `trace_state` are those of the W3C
     headers. `attributes` is a JSON object, as those of a span. What went over the limits is counted in
-    `dropped_attributes_count`.
+    `dropped_attributes_count`. `is_remote` says whether its context came from another process, if that is known.
     """
 
     trace_id: str
@@ -152,6 +152,7 @@ class SpanLink(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     trace_state: str | None = None
     trace_flags: int = 0
     dropped_attributes_count: int = 0
+    is_remote: bool | None = None
 
 
 class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
@@ -167,7 +168,10 @@ class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         ok: Whether its status was set to OK, and not left unset.
         retyped: Where its attributes, or those of its events, links and scope, have a value that JSON has no type for,
             and what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an
-            infinity. A place is names and indices with a line feed after each: `attributes`, `a.b`, `0`.
+            infinity. A place is names and indices with a line feed between two: `attributes`, `a.b`, `0`. In a name a
+            line feed is `\\n` and a backslash `\\\\`.
+        trace_flags: Of its own context, as in the W3C header.
+        parent_is_remote: Whether the context of its parent came from another process, or as if from one.
     """
 
     scope_name: str = ""
@@ -177,6 +181,8 @@ class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
     trace_state: str | None = None
     ok: bool = False
     retyped: tuple[tuple[str, str], ...] = ()
+    trace_flags: int = 1
+    parent_is_remote: bool = False
 
 
 class TokenCost(msgspec.Struct, frozen=True, gc=False):

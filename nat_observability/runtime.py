@@ -70,9 +70,7 @@ class ObservabilityRuntime:
         on_manager: Callable[[], None] | None = None,
     ) -> None:
         if not isinstance(exporters, Mapping):
-            raise TypeError(
-                f"exporters is a mapping of names to exporters, not of type {type(exporters).__name__}."
-            )
+            raise TypeError(f"exporters maps names to exporters; not of type {type(exporters).__name__}.")
         if isinstance(required, str):
             raise TypeError(f"required is a collection of names, not a text. Pass required=[{required!r}].")
         for name, exporter in exporters.items():

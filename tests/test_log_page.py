@@ -52,10 +52,11 @@ def logged() -> dict[tuple[str, str], set[str]]:
 
 
 def rows(heading: str, page: str = _CONCEPTS) -> list[list[str]]:
-    """The cells of the table in one section of a page, without its head."""
+    """The cells of the tables in one section of a page, without their heads."""
     section = page.partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
-    lines = [line for line in section.splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    body = re.sub(r"^\|.*\n\|---.*\n", "", section, flags=re.MULTILINE)
+    lines = [line for line in body.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
 def test_every_warning_is_documented_with_its_keys() -> None:

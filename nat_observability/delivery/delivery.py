@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
 
 _log = get_logger()
+_LAST_TRIES = 20.0  # seconds at most in which the exit of a process tries a back end that is down
 
 
 class DeliveryHealth(msgspec.Struct, frozen=True):
@@ -308,12 +309,11 @@ class Delivery:
             if loop is None or not state.phase.at_work:
                 return 0
             loop.dismiss()
-            seconds = self.limits.drain_timeout if timeout is None else timeout
-            error = StopTimeoutError(self.name, seconds)
-            failed = DeliveryState.FAILED
-            lost = finish(state, self._accounting, self._spool, failed, error, "shutdown_timeout")
+            error = StopTimeoutError(self.name, self.limits.drain_timeout if timeout is None else timeout)
+            accounting, failed = self._accounting, DeliveryState.FAILED
+            lost = finish(state, accounting, self._spool, failed, error, "shutdown_timeout")
         loop.cancel()
-        report(state, self._accounting)
+        report(state, accounting)
         return lost
 
     @property
@@ -330,10 +330,8 @@ class Delivery:
         """Return state, counts and last error as they are now. From any thread."""
         with locking.lock:
             accounting, loop, state = self._accounting, self._loop, self._state
-            # Compare with None, not by truth: an error is foreign code, and its `__bool__` may raise.
             errors = (None if loop is None else loop.retry.last_error, state.open_error, state.end_error)
-            error = next((each for each in errors if each is not None), None)
-            return DeliveryHealth(
+            health = DeliveryHealth(
                 state.phase,
                 accounting.snapshot(),
                 len(accounting.queue) + accounting.upstream,
@@ -343,10 +341,13 @@ class Delivery:
                 None if loop is None else loop.last_batch_s,
                 max(0, accounting.ledger.pending - accounting.in_memory),
                 BreakerState.CLOSED if loop is None or not state.phase.at_work else loop.retry.breaker.state,
-                None if error is None else describe(error),
+                None,
                 loop is not None and loop.last_batch_failed,
                 None if loop is None or not state.phase.at_work else loop.last_success_s,
             )
+        # Not by truth, and not under the lock: an error is foreign code, and may raise or take its time.
+        said = next((describe(error) for error in errors if error is not None), None)
+        return msgspec.structs.replace(health, last_error=said)
 
     def log_losses(self) -> None:
         """Log every loss that was not logged yet."""
@@ -432,15 +433,14 @@ def _start_clean_in_child() -> None:
 
 
 def _drain_at_exit() -> None:
-    """Write what is left if no runtime was shut down; each delivery within its drain_timeout."""
+    """Write what is left if no runtime was shut down; each delivery within its drain_timeout, and tries as long."""
     began = monotonic()
-    at_work = [delivery for delivery in deliveries() if not delivery.closed().done()]
-    held = sorted(delivery.name for delivery in at_work if delivery.held)
-    if held:
+    ends = {each: began + each.limits.drain_timeout for each in deliveries() if not each.closed().done()}
+    if held := sorted(delivery.name for delivery in ends if delivery.held):
         _log.warning("runtime_not_shut_down", exporters=held)
-    for delivery, closed in [(delivery, delivery.close()) for delivery in at_work]:
+    for delivery, closed in [(each, each.close(min(end, began + _LAST_TRIES))) for each, end in ends.items()]:
         try:
-            closed.result(max(0.0, began + delivery.limits.drain_timeout - monotonic()))
+            closed.result(max(0.0, ends[delivery] - monotonic()))
         except TimeoutError:
             _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
     log_all()

@@ -98,7 +98,7 @@ class EntryMover:
         # The writes under way, and whether a spool has their items.
         self._writes: dict[asyncio.Timeout, Saved] = {}
         self.sends: set[asyncio.Task[None]] = set()
-        self._gave_up = False
+        self._gave_up = self._leaves_saved = False  # at the end, for everything or for what the spool has
         self._unsent = 0  # batches in a row that came back
         self._memory_is_next = self._fetch_is_next = False
         self._due_at: float | None = None
@@ -107,7 +107,7 @@ class EntryMover:
 
     def begin(self) -> None:
         """Begin with a sink that was just opened."""
-        self._gave_up = False
+        self._gave_up = self._leaves_saved = False
         self._deferral.take()  # keys of a spool that was closed since: they wait there
         self.retry.begin()
         self._adopt_at = self._loop.time() + _ADOPT_EVERY
@@ -173,7 +173,7 @@ class EntryMover:
         queued = self._is_due(now)
         if accounting.awaiting_room:
             accounting.tell_room()
-        spooled = spool is not None and spool.waiting > 0
+        spooled = spool is not None and spool.waiting > 0 and not self._leaves_saved
         saves = queued and self._is_to_be_saved(now, free=free)
         in_memory = bool(accounting.ready) or (queued and not saves)
         fetches = free and spooled and now >= self._fetch_at and not (self._memory_is_next and in_memory)
@@ -234,10 +234,8 @@ class EntryMover:
         return False
 
     def _is_to_be_saved(self, now: float, *, free: bool) -> bool:
-        if self._spool is None:
-            return False
-        if self._accounting.saves_all or self._state.last_call:
-            return True
+        if self._spool is None or self._accounting.saves_all or self._state.last_call:
+            return self._spool is not None
         return not free and now >= self._spill_at and self._accounting.is_filled(0.5)
 
     async def _sleep(self, now: float) -> None:
@@ -373,7 +371,9 @@ class EntryMover:
         if not (to_spool or to_queue):
             self._unsent = 0
         elif self._state.last_call:
-            self._gave_up = True
+            # What is in memory alone still has its tries.
+            self._gave_up, self._leaves_saved = self._gave_up or bool(to_queue), True
+            accounting.leave_to_spool()
         else:
             self._back_off()
 
@@ -394,7 +394,7 @@ class EntryMover:
     async def save_queued(self) -> None:
         """Save the oldest of what is queued."""
         if self._spool is not None:
-            await self._try(self._spool.save_queued(stay=self._state.last_call))
+            await self._try(self._spool.save_queued(stay=self._state.last_call and not self._leaves_saved))
 
     async def _save_deferred(self) -> None:
         if self._spool is not None:
@@ -430,7 +430,7 @@ class EntryMover:
         limits, spool = self._limits, self._spool
         if spool is not None and not await self._try(spool.fetch(limits.batch_items, limits.batch_bytes)):
             self._fetch_at = self._loop.time() + _DISK_PAUSE
-            self._gave_up = self._gave_up or self._state.last_call
+            self._leaves_saved = self._leaves_saved or self._state.last_call
 
     async def _adopt(self) -> None:
         self._adopt_at = self._loop.time() + _ADOPT_EVERY

@@ -240,13 +240,12 @@ class SpoolClient:
         if self._worker is not None:
             with locking.lock:
                 self.stop_saving()
+                # If the delivery opens again, they are read from there.
+                self._accounting.leave_to_spool()
             try:
                 await self._call(self._spool.close)
             except Exception as error:  # noqa: BLE001  its thread has died: what is in the files stays there
                 self.log_failure(error)
-            with locking.lock:
-                # If the delivery opens again, they are read from there.
-                self._accounting.leave_to_spool()
             self.end()
 
     def end(self) -> None:

@@ -42,6 +42,13 @@ _FINISHED = {Status.OK: "stop", Status.ERROR: "error", Status.INCOMPLETE: "error
 _ENDS = {status: b'}],"finish_reason":"%b"}' % word.encode() for status, word in _FINISHED.items()}
 
 _decode_plain = msgspec.json.Decoder(list[dict[str, str]]).decode
+_split = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_split_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+_HISTORY = 4  # objects one after the other; fewer are converted at once
+_converted_before: dict[bytes, tuple[bytes, bool]] = {}
+_MOST_REMEMBERED = 512
+_LONGEST_REMEMBERED = 2048  # bytes of a message
 
 
 # The conventions' own messages: with parts of known types, and nothing that only clients' messages have. Of what a part
@@ -185,16 +192,60 @@ def _plain(data: bytes, end: bytes) -> bytes | None:
 def _converted(span: Span, side: Side, data: bytes) -> bytes | None:
     """Return messages of another form; None if it is not messages."""
     try:
-        found = _decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        if side == "input" and data.count(b"},{") >= _HISTORY:
+            return _converted_history(data)
+        messages = messages_of(_decode(data))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
-    messages = messages_of(found)
     if messages is None:
         return None
     if side == "output":
         reason = _FINISHED[span.status]
         messages = [{"finish_reason": reason} | message for message in messages]
     return _encode(messages)
+
+
+def _converted_history(data: bytes) -> bytes | None:
+    """Return what `messages_of` makes of it, message by message, most of which are known from the call before."""
+    beside: dict[str, msgspec.Raw] = {}
+    if data[:1] == b"{":
+        beside = _split_object(data)
+        listed = beside.pop("messages", None)
+        if listed is None or bytes(listed)[:1] != b"[":
+            messages = messages_of(_decode(data))
+            return None if messages is None else _encode(messages)
+        data = bytes(listed)
+    encoded: list[bytes] = []
+    are_messages = False
+    for item in _split(data):
+        key = bytes(item)
+        converted = _converted_before.get(key) or _converted_message(key)
+        if converted is None:
+            return None
+        encoded.append(converted[0])
+        are_messages = are_messages or converted[1]
+    if not are_messages:
+        return None
+    if beside:
+        first = _decode(encoded[0]) | {"beside_messages": _decode(_encode(beside))}
+        encoded[0] = _encode(first)
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def _converted_message(data: bytes) -> tuple[bytes, bool] | None:
+    """Return a message of another form, and whether it is one by itself; None if it is not a message."""
+    value = _decode(data)
+    message = message_of(value)
+    found = message or item_of(value)
+    if found is None:
+        return None
+    converted = _encode(found), message is not None
+    if len(data) <= _LONGEST_REMEMBERED:
+        if len(_converted_before) >= _MOST_REMEMBERED:
+            # Cheaper than counting uses: what recurs is back after one history.
+            _converted_before.clear()
+        _converted_before[data] = converted
+    return converted
 
 
 def messages_of(value: Any) -> list[dict[str, Any]] | None:

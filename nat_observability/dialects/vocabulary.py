@@ -252,7 +252,9 @@ class Vocabulary:
                 attributes[name] = getattr(span.cost, field)
         if span.status is Status.INCOMPLETE:
             attributes["error.type"] = "incomplete"
-        return attributes | decoded_attributes(span.attributes)
+        own = decoded_attributes(span.attributes)
+        # Ours behind theirs, whose order stays.
+        return own | {name: value for name, value in attributes.items() if name not in own}
 
     def _add_error(self, attributes: Attributes, span: Span) -> None:
         error = span.error

@@ -18,7 +18,10 @@ from nat_observability.events import Item, Span, StepKind, TokenCost, TokenUsage
 _MILLION = 1_000_000
 _MOST = 1e15  # of a price, which keeps every cost finite
 _PRICED = frozenset({StepKind.LLM, StepKind.EMBEDDING, StepKind.RERANKER})
-_MODELS = ("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name")
+_MODELS = (
+    *("gen_ai.response.model", "gen_ai.request.model", "llm.model_name", "embedding.model_name"),
+    *("langfuse.observation.model.name", "ai.model.id"),
+)
 _REMEMBERED = 256
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _text = msgspec.json.Decoder(str).decode

@@ -120,6 +120,11 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
         default_factory=dict,
         description="Further attributes of this service, added to OTEL_RESOURCE_ATTRIBUTES.",
     )
+    resource_schema_url: Text | None = Field(
+        default=None,
+        description="The schema URL of these attributes, which OTLP has beside them.",
+        examples=["https://opentelemetry.io/schemas/1.37.0"],
+    )
     capture_node_limit: Annotated[int, Field(ge=1_000, le=MOST)] = Field(
         default=100_000,
         description="Number of values that recording one input or output visits at most, fewer of those that take "
@@ -178,6 +183,7 @@ class ObservabilitySettings(ProcessingSettings, BaseSettings):
             enabled: bool = ...,
             service_name: str = ...,
             resource_attributes: Mapping[str, ResourceValue] = ...,
+            resource_schema_url: str | None = ...,
             start_timeout: float = ...,
             shutdown_timeout: float = ...,
             secrets_dir: str | Path | None = ...,

@@ -62,6 +62,7 @@ class FileSink:
         backups: The number of rolled files to keep. With 0, a full file is deleted.
         format: "jsonl", the items as they are, or "otlp_json", which takes spans only.
         resource: The attributes of the resource, which OTLP has beside the spans.
+        resource_schema_url: The schema URL of these attributes.
         dialect: In which words OTLP has them: "genai", "openinference", "langfuse", or several with commas.
 
     Raises:
@@ -76,6 +77,7 @@ class FileSink:
         backups: int = 5,
         format: FileFormat = "jsonl",  # noqa: A002
         resource: Resource | None = None,
+        resource_schema_url: str | None = None,
         dialect: str | Iterable[str] = "genai,openinference",
     ) -> None:
         if max_bytes < 1:
@@ -96,7 +98,7 @@ class FileSink:
             from nat_observability.dialects.vocabulary import vocabulary
             from nat_observability.sinks.otlp.span_encoder import SpanEncoder
 
-            self._otlp = SpanEncoder(resource or {}, vocabulary(dialect))
+            self._otlp = SpanEncoder(resource or {}, vocabulary(dialect), resource_schema_url)
         self.path = file_path(path)
         self.max_bytes, self.backups = max_bytes, backups
         self._encoder = msgspec.json.Encoder()

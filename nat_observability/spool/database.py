@@ -65,6 +65,14 @@ class Totals(msgspec.Struct, frozen=True):
     keys: KeyRange
 
 
+def _identity_of(path: Path) -> tuple[int, int] | None:
+    try:
+        there = os.stat(path)
+    except OSError:
+        return None
+    return there.st_dev, there.st_ino
+
+
 class SpoolDatabase:
     """
     Records by key; open, and exclusively locked, from `create` or `adopt` to `close`.
@@ -87,6 +95,7 @@ class SpoolDatabase:
         self.path = path
         self.is_current = True
         self._durable: bool | None = None
+        self._identity = _identity_of(path)
         try:
             # No isolation level: the sqlite3 module begins no transactions of its own.
             self._connection = sqlite3.connect(
@@ -154,8 +163,8 @@ class SpoolDatabase:
 
     @property
     def in_place(self) -> bool:
-        """Whether the file is still at its path; without opening it."""
-        return self.path.exists()
+        """Whether the file is still at its path, and not a copy of it or nothing; without opening it."""
+        return self._identity is not None and _identity_of(self.path) == self._identity
 
     @property
     def disk_bytes(self) -> int:

@@ -56,6 +56,12 @@ class SpoolFile:
         """Return keys of this file as keys of the spool, which include the file's number."""
         return [self.number * MAX_KEY + key for key in keys]
 
+    def own_keys(self) -> list[int]:
+        """Return the keys of what this process has appended, taken or waiting, as keys of the spool."""
+        ranges = ((max(low, self.first_own), high) for low, high in self._waiting)
+        waiting = [key for low, high in ranges for key in range(low, high)]
+        return self.whole([*waiting, *(key for key in self._taken if key >= self.first_own)])
+
     def load(self) -> None:
         """Make the records that a former owner has left wait."""
         totals = self.database.totals()

@@ -13,6 +13,8 @@ from nat_observability.spool.database import MAX_KEY, PATTERN, DamagedDatabaseEr
 from nat_observability.spool.file import SpoolFile, WaitingRecord
 from nat_observability.spool.recovery import RecoveryReport, Replacement, replace_damaged, take_over
 
+_ASTRAY = "was deleted or moved away"
+
 
 class SpoolFiles:
     """
@@ -102,6 +104,23 @@ class SpoolFiles:
         self._close_if_empty(replacement.file)
         return replacement
 
+    def astray(self) -> list[DamagedDatabaseError]:
+        """Return what is wrong with each file that holds records and is no longer in its place."""
+        return [
+            DamagedDatabaseError(file.database, _ASTRAY)
+            for file in self
+            if file.records and not file.database.in_place
+        ]
+
+    def forget(self, damage: DamagedDatabaseError) -> tuple[int, list[int]]:
+        """Let go of a file with all that is in it; return how many records, and the keys of those appended here."""
+        file = next(file for file in self if file.database is damage.database)
+        del self._files[file.number]
+        if file is self._own:
+            self._own = None
+        file.database.close()
+        return file.records, file.own_keys()
+
     def append(self, records: Sequence[bytes], now: float, *, taken: bool, durable: bool) -> list[int]:
         """Add records to the file of its own; return their keys."""
         own = self._own
@@ -110,7 +129,7 @@ class SpoolFiles:
                 str(self._directory), "is not open", "Call Spool.open first, and again after a fork."
             )
         if not own.database.in_place:
-            raise DamagedDatabaseError(own.database, "was deleted or moved away")
+            raise DamagedDatabaseError(own.database, _ASTRAY)
         return own.whole(own.append(records, now, taken=taken, durable=durable))
 
     def waiting(self) -> Iterator[WaitingRecord]:

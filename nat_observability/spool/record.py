@@ -45,10 +45,29 @@ class UnreadableRecordError(ObservabilityError, ValueError):
 # As arrays, without field names. The run is a record within the record: it is encoded once for all items of a
 # run, and decoded once for all that are taken together. A value is text, or bytes where it was JSON.
 _EventRecord = tuple[str, int, bytes | None, int]
-_LinkRecord = tuple[str, str, bytes | None, str | None, int, int]
-_OriginRecord = tuple[
-    str, str | None, bytes | None, str | None, str | None, bool, tuple[tuple[str, str], ...]
-]
+
+
+class _LinkRecord(msgspec.Struct, array_like=True, gc=False):
+    trace_id: str
+    span_id: str
+    attributes: bytes | None
+    trace_state: str | None
+    trace_flags: int
+    dropped_attributes_count: int
+    is_remote: bool | None = None  # records of earlier versions end before it
+
+
+class _OriginRecord(msgspec.Struct, array_like=True, gc=False):
+    scope_name: str
+    scope_version: str | None
+    scope_attributes: bytes | None
+    schema_url: str | None
+    trace_state: str | None
+    ok: bool
+    retyped: tuple[tuple[str, str], ...]
+    # Records of earlier versions end before these.
+    trace_flags: int = 1
+    parent_is_remote: bool = False
 
 
 class _SpanRecord(msgspec.Struct, array_like=True, tag=0, gc=False):
@@ -251,6 +270,7 @@ def _details(item: Item, span_kind: SpanKind | None, more: TokenCost | Status | 
                 each.trace_state,
                 each.trace_flags,
                 each.dropped_attributes_count,
+                each.is_remote,
             )
             for each in item.links
         ),
@@ -270,6 +290,8 @@ def _origin(origin: SpanOrigin) -> tuple[object, ...]:
         origin.trace_state,
         origin.ok,
         origin.retyped,
+        origin.trace_flags,
+        origin.parent_is_remote,
     )
 
 
@@ -317,8 +339,8 @@ def _item(fields: _SpanRecord | _StepRecord, run: Run) -> Item:
     details = (attributes, events, links)
     origin = None
     if fields.origin is not None:
-        name, version, scope_attributes, schema_url, trace_state, ok, retyped = fields.origin
-        origin = SpanOrigin(name, version, _raw(scope_attributes), schema_url, trace_state, ok, retyped)
+        name, version, scope_attributes, *others = msgspec.structs.astuple(fields.origin)
+        origin = SpanOrigin(name, version, _raw(scope_attributes), *others)
     metadata = _raw(fields.metadata)
     given, result = _captured(fields.input), _captured(fields.output)
     if isinstance(fields, _SpanRecord):
@@ -378,8 +400,8 @@ def _events(records: tuple[_EventRecord, ...]) -> tuple[SpanEvent, ...]:
 
 def _links(records: tuple[_LinkRecord, ...]) -> tuple[SpanLink, ...]:
     return tuple(
-        SpanLink(trace_id, span_id, _raw(attributes), state, flags, dropped)
-        for trace_id, span_id, attributes, state, flags, dropped in records
+        SpanLink(trace_id, span_id, _raw(attributes), *others)
+        for trace_id, span_id, attributes, *others in map(msgspec.structs.astuple, records)
     )
 
 

@@ -148,11 +148,13 @@ class Spool:
         """
         Take over the files of processes that have died since; to be called now and then.
 
-        Files that would not fit into `max_bytes` are left until there is room. Does nothing if it is not open.
+        Its own that were deleted meanwhile, or moved away, are written again. Files that would not fit into `max_bytes`
+        are left until there is room. Does nothing if it is not open.
         """
         with self.lock:
             if not self._files.is_open:
                 return RecoveryReport()
+            self._replace_astray()
             with alone_in(self.directory):
                 report = self._files.adopt(self._max_bytes)
             self._oldest = None
@@ -264,11 +266,18 @@ class Spool:
         )
 
     def close(self) -> None:
-        """Let go of the files; their contents go to the process that takes them over. An empty file is deleted."""
+        """
+        Let go of the files; their contents go to the process that takes them over. An empty file is deleted.
+
+        What cannot be left, because its file was deleted and the disk refuses another one, is dropped.
+        """
         with self.lock:
             was_open = self._files.is_open
+            # No process finds a file that has lost its name, nor what stayed in memory because its file was damaged.
+            self._replace_astray(give_up=True)
+            lost, self._lost = self._lost, set()
+            self._tell_dropped("spool_damaged", len(lost), sorted(lost))
             self._files.close()
-            self._lost.clear()
             if was_open:
                 unclaim(self.directory)
 
@@ -326,15 +335,33 @@ class Spool:
             try:
                 return work()
             except DamagedDatabaseError as damage:
-                make_spool_directory(self.directory)
-                with alone_in(self.directory):
-                    replacement = self._files.replace(damage)
-                self._oldest = None
-                self._lost.update(replacement.lost_taken)
-                lost = replacement.lost - len(replacement.lost_taken)
-                self._tell_dropped("spool_damaged", lost, replacement.lost_waiting)
+                self._replace(damage)
         problem = f"was damaged {_REPAIRS} times in a row"
         raise SinkError(str(self.directory), problem, "Check that disk, and who else writes there.")
+
+    def _replace(self, damage: DamagedDatabaseError) -> None:
+        make_spool_directory(self.directory)
+        with alone_in(self.directory):
+            claim(self.directory, self._exporter, self._destination)  # the mark may be gone too
+            replacement = self._files.replace(damage)
+        self._oldest = None
+        self._lost.update(replacement.lost_taken)
+        lost = replacement.lost - len(replacement.lost_taken)
+        self._tell_dropped("spool_damaged", lost, replacement.lost_waiting)
+
+    def _replace_astray(self, *, give_up: bool = False) -> None:
+        """
+        Write the files again that have lost their names.
+
+        Args:
+            give_up: Whether to drop what is in those that the disk refuses. Otherwise the next call finds them again.
+        """
+        for damage in self._files.astray():
+            try:
+                self._replace(damage)
+            except (SinkError, DamagedDatabaseError):
+                if give_up:
+                    self._tell_dropped("spool_damaged", *self._files.forget(damage))
 
 
 def _fits(records: Sequence[bytes], room: int) -> list[bool]:

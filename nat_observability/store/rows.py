@@ -51,6 +51,7 @@ class _LinkRow(msgspec.Struct):
     trace_state: str | None = None
     trace_flags: int = 0
     dropped_attributes_count: int = 0
+    is_remote: bool | None = None
 
 
 class _OriginRow(msgspec.Struct):
@@ -61,6 +62,8 @@ class _OriginRow(msgspec.Struct):
     trace_state: str | None = None
     ok: bool = False
     retyped: tuple[tuple[str, str], ...] = ()
+    trace_flags: int = 1
+    parent_is_remote: bool = False
 
 
 _tags = msgspec.json.Decoder(tuple[str, ...]).decode
@@ -90,6 +93,7 @@ def _links(text: str) -> tuple[SpanLink, ...]:
             row.trace_state,
             row.trace_flags,
             row.dropped_attributes_count,
+            row.is_remote,
         )
         for row in _link_rows(text)
     )
@@ -105,6 +109,8 @@ def _origin(text: str) -> SpanOrigin:
         row.trace_state,
         row.ok,
         row.retyped,
+        row.trace_flags,
+        row.parent_is_remote,
     )
 
 

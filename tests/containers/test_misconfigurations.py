@@ -210,7 +210,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
         "no option 'heatlh'. Known: baggage, excluded, health",
     ),
     (lambda: instrumented(health="health"), ValueError, "health: 'health' is not a path"),
-    (lambda: ObservabilityRuntime([]), TypeError, "a mapping of names to exporters, not of type list"),  # type: ignore[arg-type]
+    (lambda: ObservabilityRuntime([]), TypeError, "maps names to exporters; not of type list"),  # type: ignore[arg-type]
     (lambda: ExporterManager().add_exporter("a", cast(Any, SpanExporter)), InvalidExporterError, "the class"),
     (lambda: ContextState(tags="tenant=acme"), TypeError, "tags is a mapping"),  # type: ignore[arg-type]
     (lambda: step("lmm", "x"), UnknownStepKindError, "Did you mean 'llm'?"),

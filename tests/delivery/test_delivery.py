@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ from nat_observability.errors import (
 )
 from nat_observability.events import Item
 from nat_observability.sinks.protocol import Batch
+from nat_observability.testing import until
 from tests.delivery.leases import accept, delivering, opened
 from tests.delivery.sinks import Opening, ScriptedSink, times
 from tests.delivery.virtual import RunningLoop, now, pass_time, settle, virtual_time
@@ -888,6 +890,36 @@ async def test_g16_health_says_where_the_delivery_is_at_every_moment() -> None:
     await asyncio.wrap_future(delivery.closed())
     look()
     assert list(seen) == ["new", "opening", "open", "closing", "closed"]
+
+
+async def test_g8_an_error_whose_text_takes_its_time_holds_up_no_recording() -> None:
+    """Nor does one that records a step: the health asks for it without the lock."""
+    asked, answered = threading.Event(), threading.Event()
+
+    class SlowError(Exception):
+        asks = False
+
+        def __str__(self) -> str:
+            if SlowError.asks:
+                asked.set()
+                answered.wait(10.0)
+            return "slow"
+
+    sink = ScriptedSink(SlowError())
+    delivery = Delivery("main", sink, limits=DeliveryLimits(batch_age=0.0), loop_source=RunningLoop())
+    lease = await opened(delivery)
+    accept(lease, 1)
+    await asyncio.wrap_future(lease.settled())
+    SlowError.asks = True
+    health = asyncio.create_task(asyncio.to_thread(delivery.health))
+    await until(asked.is_set)
+    recording = asyncio.create_task(asyncio.to_thread(accept, lease, 1))
+    done, _ = await asyncio.wait([recording], timeout=5.0)
+    answered.set()
+    assert done
+    assert (await health).last_error == "SlowError: slow"
+    lease.release()
+    await asyncio.wrap_future(delivery.closed())
 
 
 def test_g5_an_interruption_while_an_item_waits_for_the_lock_leaves_it_free() -> None:

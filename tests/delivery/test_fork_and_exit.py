@@ -229,6 +229,30 @@ asyncio.run(record(10, hangs, works))
     assert "works" not in stderr
 
 
+def test_g6_a_back_end_that_comes_back_while_the_process_ends_gets_everything(out: Path) -> None:
+    """The drain at exit uses its time: it tries more than once."""
+    stderr = run(
+        """
+tries = 0
+
+async def down_at_first(batch):
+    global tries
+    tries += 1
+    if tries < 5:
+        raise ConnectionError("down")
+    note(batch)
+
+limits = DeliveryLimits(drain_timeout=10.0, retry_initial=0.01, retry_max=0.01, batch_age=60.0)
+exporter = SpanExporter(down_at_first, name="e", limits=limits)
+asyncio.run(ObservabilityRuntime({"e": exporter}).init())
+asyncio.run(record(10, exporter))
+""",
+        out,
+    )
+    assert names(out) == expected(10)
+    assert "delivery_failed" not in stderr
+
+
 def test_g6_what_is_recorded_at_interpreter_exit_is_delivered(out: Path) -> None:
     """An application's own exit handler may still run a workflow, if the interpreter allows it a new loop."""
     run(

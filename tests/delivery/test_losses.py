@@ -450,7 +450,8 @@ from nat_observability import *
 from nat_observability.errors import RetryableWriteError
 
 def exporter_of(sink, name="main", **limits):
-    return SpanExporter(sink, name=name, limits=DeliveryLimits(**{"retry_for": 0.0, **limits}))
+    limits = {"retry_for": 0.0, "drain_timeout": 0.5, **limits}
+    return SpanExporter(sink, name=name, limits=DeliveryLimits(**limits))
 
 def down(batch):
     raise RetryableWriteError("answered 503")

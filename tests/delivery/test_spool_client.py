@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import itertools
+import shutil
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -1203,6 +1205,58 @@ def test_what_was_left_for_one_back_end_does_not_go_to_another(tmp_path: Path) -
     lease.release()
     assert other.taken == []
     assert [item.name for item in in_spool(tmp_path)] == ["of one"]
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+def test_g20_a_spool_that_is_deleted_loses_nothing_in_silence(tmp_path: Path, spool: SpoolMode) -> None:
+    """It is written again at the end, or each of its items is counted for its run, and named in a line."""
+    for in_the_way in (False, True):
+        directory = tmp_path / str(in_the_way)
+        delivery = Delivery("main", Backend(down=True), limits=quick_limits(directory, spool, retry_for=0.0))
+        lease = opened(delivery)
+        for number in range(30):
+            lease.accept(make_span(name=str(number)))
+        lease.saved().result(10.0)
+        shutil.rmtree(directory)
+        if in_the_way:
+            directory.write_text("")
+        with capture_logs() as lines:
+            delivery.close().result(10.0)
+        said = {line["event"]: line for line in lines}
+        ledger = lease.ledger
+        if in_the_way:
+            assert ledger.adds_up
+            assert (ledger.accepted, ledger.pending) == (30, 0)
+            assert sum(ledger.dropped.values()) + ledger.failed == 30
+            assert sum(said[e]["items"] for e in ("delivery_dropped", "delivery_failed") if e in said) == 30
+        else:
+            assert ledger.pending == 30
+            assert len(in_spool(directory)) == 30
+
+
+@pytest.mark.parametrize("spool", SPOOLING)
+def test_g2_what_the_spool_has_no_room_for_is_tried_until_the_end(tmp_path: Path, spool: SpoolMode) -> None:
+    """What it has gets one try and stays there; that gives up nothing that is in memory alone."""
+
+    class ComesBack(Backend):
+        async def write(self, batch: Batch) -> None:
+            self.down = self.tries < 12
+            await super().write(batch)
+
+    sink = ComesBack()
+    room = 3 * len(encode_item(make_span(name="0")))
+    limits = quick_limits(tmp_path, spool, batch_items=2, spool_bytes=room, retry_for=0.0)
+    delivery = Delivery("main", sink, limits=limits)
+    lease = opened(delivery)
+    for number in range(10):
+        lease.accept(make_span(name=str(number)))
+    delivery.close(time.monotonic() + 60.0).result(10.0)
+    ledger = lease.ledger
+    assert ledger.adds_up
+    assert ledger.dropped.keys() <= {"spool_full"}  # the oldest, for those after them
+    assert ledger.failed == 0
+    assert 0 < ledger.pending <= 3
+    assert ledger.delivered == len(sink.taken) > 0
 
 
 def test_an_exporter_shares_its_spool_with_itself(tmp_path: Path) -> None:

@@ -54,6 +54,19 @@ def plain(value: Any) -> Any:
         ({"llm.request.type": "chat"}, StepKind.LLM),
         ({"traceloop.span.kind": "unknown", "llm.request.type": "completion"}, StepKind.LLM),
         ({"openinference.span.kind": "UNKNOWN", "gen_ai.operation.name": "chat"}, StepKind.LLM),
+        ({"langfuse.observation.type": "generation"}, StepKind.LLM),
+        ({"langfuse.observation.type": "retriever"}, StepKind.RETRIEVER),
+        ({"langfuse.observation.type": "span"}, StepKind.SPAN),
+        ({"langsmith.span.kind": "prompt"}, StepKind.PROMPT),
+        ({"mlflow.spanType": '"CHAT_MODEL"'}, StepKind.LLM),
+        ({"mlflow.spanType": "RERANKER"}, StepKind.RERANKER),
+        ({"ai.operationId": "ai.streamText"}, StepKind.CHAIN),
+        ({"ai.operationId": "ai.streamText.doStream"}, StepKind.LLM),
+        ({"ai.operationId": "ai.embedMany.doEmbed"}, StepKind.EMBEDDING),
+        ({"ai.operationId": "ai.toolCall", "ai.toolCall.name": "t"}, StepKind.TOOL),
+        ({"gen_ai.system": "openai", "gen_ai.request.model": "m"}, StepKind.LLM),
+        ({"gen_ai.tool.name": "t", "gen_ai.tool.call.id": "1"}, StepKind.TOOL),
+        ({"gen_ai.operation.name": "image_generation", "gen_ai.request.model": "m"}, StepKind.SPAN),
         ({"gen_ai.operation.name": 7}, StepKind.SPAN),
         ({"http.request.method": "GET"}, StepKind.SPAN),
         ({}, StepKind.SPAN),
@@ -90,6 +103,14 @@ def test_kinds(attributes: dict[str, Any], kind: StepKind) -> None:
             [{"content": "c"}],
         ),
         ({"input.value": "first", "llm.input_messages.0.message.content": "same"}, "first", None),
+        ({"langfuse.observation.input": '{"q": 1}', "langfuse.observation.output": "r"}, {"q": 1}, "r"),
+        ({"mlflow.spanInputs": '{"q": 1}', "mlflow.spanOutputs": '"r"'}, {"q": 1}, "r"),
+        ({"ai.prompt.messages": '[{"role": "user"}]', "ai.response.text": "r"}, [{"role": "user"}], "r"),
+        ({"ai.toolCall.args": '{"q": 1}', "ai.toolCall.result": "[2]"}, {"q": 1}, [2]),
+        ({"gcp.vertex.agent.llm_request": '{"q": 1}', "gcp.vertex.agent.llm_response": "{}"}, {"q": 1}, {}),
+        ({"tool_arguments": '{"q": 1}', "tool_response": "r"}, {"q": 1}, "r"),
+        ({"request_data": '{"q": 1}', "response_data": '{"r": 2}'}, {"q": 1}, {"r": 2}),
+        ({"gen_ai.retrieval.query.text": "q", "gen_ai.retrieval.documents": "[1]"}, "q", [1]),
         ({"input.value": 7}, 7, None),
         ({"input.value": "7"}, "7", None),
     ],
@@ -134,6 +155,94 @@ def test_usage(counts: dict[str, int]) -> None:
     assert agent.usage is None
 
 
+@pytest.mark.parametrize(
+    ("kind", "counts"),
+    [
+        (
+            {"ai.operationId": "ai.generateText.doGenerate"},
+            {
+                "ai.usage.promptTokens": 7,
+                "ai.usage.completionTokens": 3,
+                "ai.usage.cachedInputTokens": 2,
+                "ai.usage.reasoningTokens": 1,
+            },
+        ),
+        (
+            {"langfuse.observation.type": "generation"},
+            {
+                "langfuse.observation.usage_details": '{"input": 5, "input_cached_tokens": 2, "output": 2,'
+                ' "output_reasoning_tokens": 1, "total": 10}'
+            },
+        ),
+        (
+            {"mlflow.spanType": '"LLM"'},
+            {
+                "mlflow.chat.tokenUsage": '{"input_tokens": 7, "output_tokens": 3, "total_tokens": 10,'
+                ' "cache_read_input_tokens": 2, "reasoning_tokens": 1}'
+            },
+        ),
+    ],
+)
+def test_usage_of_other_makers(kind: dict[str, str], counts: dict[str, Any]) -> None:
+    """In attributes of their own, or in an object, where Langfuse counts each token once."""
+    assert mapped({**kind, **counts}).usage == TokenUsage(7, 3, 2, 1, 10)
+
+
+@pytest.mark.parametrize("odd", ["", "{", "[1]", '{"input": "7"}', '{"input": true}', 5, ("a",), "null"])
+def test_usage_that_is_none(odd: Any) -> None:
+    """An object that holds no count is none."""
+    details = {"langfuse.observation.usage_details": odd}
+    assert mapped({"langfuse.observation.type": "generation", **details}).usage is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "given", "result"),
+    [
+        (
+            "RETRIEVER",
+            {
+                "retrieval.documents.1.document.content": "b",
+                "retrieval.documents.0.document.content": "a",
+                "retrieval.documents.0.document.score": 0.5,
+            },
+            None,
+            [{"content": "a", "score": 0.5}, {"content": "b"}],
+        ),
+        (
+            "RERANKER",
+            {
+                "reranker.input_documents.0.document.id": "1",
+                "reranker.output_documents.0.document.id": "2",
+            },
+            [{"id": "1"}],
+            [{"id": "2"}],
+        ),
+        ("EMBEDDING", {"embedding.embeddings.0.embedding.text": "t"}, [{"text": "t"}], None),
+    ],
+)
+def test_documents(kind: str, attributes: dict[str, Any], given: Any, result: Any) -> None:
+    """Those in numbered attributes are put together again, as messages are."""
+    seen = mapped({"openinference.span.kind": kind, **attributes})
+    assert (plain(seen.input), plain(seen.output)) == (given, result)
+
+
+@pytest.mark.parametrize(
+    ("session", "user"),
+    [
+        ("session.id", "user.id"),
+        ("gen_ai.conversation.id", "enduser.id"),
+        ("langfuse.session.id", "langfuse.user.id"),
+        ("traceloop.association.properties.session_id", "traceloop.association.properties.user_id"),
+    ],
+)
+def test_conversation_and_user(session: str, user: str) -> None:
+    """By the names that each convention has for them; what is no text is neither."""
+    seen = mapped({session: "s" * 300, user: "u"})
+    assert (seen.conversation_id, seen.user_id) == ("s" * 256, "u")
+    seen = mapped({session: 5, user: ""})
+    assert (seen.conversation_id, seen.user_id) == (None, None)
+
+
 @pytest.mark.parametrize("written", ["cache_creation", "cache_write"])
 def test_tokens_by_what_they_are_of(written: str) -> None:
     """As the GenAI conventions count them; they have renamed those that were written to a cache."""
@@ -166,6 +275,9 @@ def test_tags_and_metadata() -> None:
     assert plain(seen.metadata) == {"k": [1]}
     assert mapped({"tag.tags": "one"}).tags == ("one",)
     assert mapped({"tag.tags": 5}).tags == ()
+    assert mapped({"langsmith.span.tags": "x, y,"}).tags == ("x", "y")
+    assert mapped({"langfuse.trace.tags": ["x"]}).tags == mapped({"logfire.tags": ("x",)}).tags == ("x",)
+    assert plain(mapped({"langfuse.observation.metadata": '{"k": 1}'}).metadata) == {"k": 1}
     for odd in ("[1]", "{", "text", 5, ("a",)):
         assert mapped({"metadata": odd}).metadata is None
 
@@ -187,6 +299,11 @@ _KEYS = st.sampled_from(
         "gen_ai.prompt.",
         "llm.token_count.prompt",
         "tag.tags",
+        "langfuse.observation.usage_details",
+        "mlflow.spanInputs",
+        "retrieval.documents.0.document.content",
+        "langsmith.span.tags",
+        "session.id",
         "other",
     ]
 )
@@ -197,7 +314,7 @@ def test_no_attribute_is_too_odd(attributes: dict[str, Any], kind: str) -> None:
     """Whatever an instrumentation sets, there is a step, and it can be written."""
     seen = mapped({"openinference.span.kind": kind, **attributes})
     assert isinstance(seen.kind, StepKind)
-    msgspec.json.encode([seen.input, seen.output, seen.usage, seen.tags, seen.metadata])
+    msgspec.json.encode(seen)
 
 
 class Tracing:
@@ -303,6 +420,62 @@ async def test_content_in_events(tracing: Tracing) -> None:
             span.add_event("gen_ai.content.completion", {"gen_ai.completion": "tea"})
     end = exporter.steps[-1]
     assert (plain(end.input), end.output) == ([{"role": "user"}], "tea")
+
+
+@pytest.mark.parametrize(
+    ("events", "given", "result"),
+    [
+        (
+            [
+                ("gen_ai.system.message", {"gen_ai.event.content": '{"content": "be brief"}'}),
+                (
+                    "gen_ai.user.message",
+                    {"gen_ai.system": "openai", "gen_ai.event.content": '{"content": "q"}'},
+                ),
+                (
+                    "gen_ai.choice",
+                    {
+                        "gen_ai.event.content": '{"message": {"content": "r"}, "finish_reason": "stop", "index": 0}'
+                    },
+                ),
+            ],
+            [{"role": "system", "content": "be brief"}, {"role": "user", "content": "q"}],
+            [{"role": "assistant", "content": "r", "finish_reason": "stop", "index": 0}],
+        ),
+        (
+            [
+                ("gen_ai.user.message", {"content": '[{"text": "q"}]'}),
+                ("gen_ai.tool.message", {"role": "tool", "content": "x", "id": "1"}),
+                ("gen_ai.choice", {"message": '[{"text": "r"}]', "finish_reason": "end_turn"}),
+            ],
+            [
+                {"role": "user", "content": [{"text": "q"}]},
+                {"role": "tool", "content": "x", "id": "1"},
+            ],
+            [{"role": "assistant", "finish_reason": "end_turn", "content": [{"text": "r"}]}],
+        ),
+        (
+            [
+                (
+                    "gen_ai.client.inference.operation.details",
+                    {"gen_ai.input.messages": "[1]", "gen_ai.output.messages": "[2]"},
+                )
+            ],
+            [1],
+            [2],
+        ),
+        ([("gen_ai.user.message", {"gen_ai.event.content": "q"})], [{"role": "user", "content": "q"}], None),
+    ],
+)
+async def test_messages_in_events(tracing: Tracing, events: Any, given: Any, result: Any) -> None:
+    """One event for each message, or one with all of them, as versions of the GenAI conventions had it."""
+    async with recorded_run() as exporter:
+        with tracing.tracer.start_as_current_span("a") as span:
+            span.set_attribute("gen_ai.operation.name", "chat")
+            for name, attributes in events:
+                span.add_event(name, attributes)
+    end = exporter.steps[-1]
+    assert (plain(end.input), plain(end.output)) == (given, result)
 
 
 async def test_what_is_not_utf8_is_still_written(tracing: Tracing) -> None:

@@ -531,6 +531,52 @@ def test_messages_that_are_not_all_the_conventions_are_converted(
     assert json.loads(attributes["gen_ai.input.messages"]) == expected
 
 
+GROWING: list[Any] = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": [{"type": "text", "text": "Tea?", "cache": 1}]},
+    {"role": "assistant", "content": None, "tool_calls": [{"id": "1", "function": {"name": "f"}}]},
+    {"role": "tool", "tool_call_id": "1", "content": "green"},
+    SEARCHED,
+    {"role": "assistant", "content": "Green.", "name": "tea"},
+    {"role": "user", "parts": [{"text": "Really?"}]},
+    {"role": "assistant", "content": "x" * 5000},
+]
+"""A history of several clients, which a run's calls repeat."""
+
+
+@pytest.mark.parametrize(
+    "beside", [{}, {"model": "gpt-5", "stop": ["a", 1.5]}, {"beside_messages": {"a": 1}}]
+)
+def test_a_history_that_grows_is_what_its_messages_are(beside: dict[str, Any]) -> None:
+    """Each call repeats the messages of the one before, and they are converted to the same again."""
+
+    def converted(count: int) -> Any:
+        given: Any = {"messages": GROWING[:count], **beside} if beside else GROWING[:count]
+        span = make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given))
+        return json.loads(sent(span, "genai")[1]["gen_ai.input.messages"])
+
+    whole = converted(len(GROWING))
+    assert [each["role"] for each in whole] == [
+        *("system", "user", "assistant", "tool", "assistant", "assistant", "user", "assistant"),
+    ]
+    assert whole[1]["parts"] == [{"type": "text", "content": "Tea?", "cache": 1}]
+    assert whole[0].get("beside_messages") == (beside or None)
+    for _ in range(2):
+        assert [converted(count) for count in range(1, len(GROWING) + 1)] == [
+            whole[:count] for count in range(1, len(GROWING) + 1)
+        ]
+
+
+def test_a_history_with_what_is_no_message_is_one_text() -> None:
+    """As a short one is, and in whichever place it stands."""
+    for place in range(6):
+        given = [*GROWING[:place], {"a": 1}, *GROWING[place:6]]
+        span = make_span(kind=StepKind.LLM, name="gpt-5", input=raw(given))
+        (message,) = json.loads(sent(span, "genai")[1]["gen_ai.input.messages"])
+        assert message["parts"][0]["type"] == "text"
+        assert json.loads(message["parts"][0]["content"]) == given
+
+
 def test_an_output_of_the_conventions_has_the_reason_that_it_lacks() -> None:
     """The one that it has is kept."""
     output = [text("assistant", "Yes.", finish_reason="length"), text("assistant", "No.")]

@@ -21,9 +21,10 @@ class Seen(NamedTuple):
     status: tuple[str, str]
     attributes: Mapping[str, Any]
     events: list[tuple[str, int, Mapping[str, Any]]]
-    links: list[tuple[int, int, str, Mapping[str, Any]]]
+    links: list[tuple[int, int, str, int, Mapping[str, Any]]]
     scope: tuple[str, str, str, Mapping[str, Any]]
     trace_state: str
+    has_remote_parent: bool
     times: tuple[int, int]
 
 
@@ -44,12 +45,14 @@ def of_the_sdk(span: ReadableSpan) -> Seen:
                 link.context.trace_id,
                 link.context.span_id,
                 link.context.trace_state.to_header(),
+                0x300 if link.context.is_remote else 0x100,
                 plain(link.attributes),
             )
             for link in span.links
         ],
         (scope.name, scope.version or "", scope.schema_url or "", plain(scope.attributes)),
         context.trace_state.to_header(),
+        span.parent is not None and span.parent.is_remote,
         (span.start_time or 0, span.end_time or 0),
     )
 
@@ -84,12 +87,14 @@ def _seen(span: trace_pb2.Span, of: trace_pb2.ScopeSpans, *, ours_too: bool) -> 
                 int.from_bytes(link.trace_id),
                 int.from_bytes(link.span_id),
                 link.trace_state,
+                link.flags & ~0xFF,
                 decoded(link.attributes),
             )
             for link in span.links
         ],
         (of.scope.name, of.scope.version, of.schema_url, decoded(of.scope.attributes)),
         span.trace_state,
+        span.flags & 0x300 == 0x300,
         (span.start_time_unix_nano, span.end_time_unix_nano),
     )
 

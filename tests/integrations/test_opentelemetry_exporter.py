@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 from opentelemetry import trace
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
@@ -38,13 +39,27 @@ from tests.processes import run_program
 ROOT = Path(__file__).parents[2]
 OTHER = SpanContext(7, 8, True, TraceFlags(1), TraceState([("vendor", "x")]))
 REMOTE = trace.set_span_in_context(
-    trace.NonRecordingSpan(SpanContext(0xAB, 0xCD, True, TraceFlags(1), TraceState([("a", "1")])))
+    trace.NonRecordingSpan(SpanContext(0xAB, 0xCD, True, TraceFlags(3), TraceState([("a", "1")])))
 )
+
+
+ODD: dict[str, Any] = {
+    "a": {"x\ny": {"back\\slash": b"\xff", "list": [1.0, None, b"x", {}, [float("nan"), -(2**63)]]}},
+    "a\nx": float("-inf"),
+    "empty": [],
+    "zero": -0.0,
+    "error.type": "theirs",
+    "mixed": ("1", 1, True, 1.0, b"1"),
+}
+"""Attributes with names in each other's way, and values that JSON has no types for, inside one another."""
 
 
 def record(provider: TracerProvider) -> None:
     """A trace that continues another service's, with everything that a span may hold."""
-    tracer = provider.get_tracer("shop.client", "1.2", "https://schema", {"team": "a"})
+    tracer = provider.get_tracer("shop.client", "1.2", "https://schema", {"team": "a", "key": b"x"})
+    provider.get_tracer("shop.client", "1.2", "https://schema", {"team": "a", "key": "x"}).start_span(
+        "odd", links=[Link(OTHER, ODD)], attributes=ODD
+    ).end()
     with tracer.start_as_current_span(
         "GET /tea",
         context=REMOTE,
@@ -87,6 +102,12 @@ def no_variables(monkeypatch: pytest.MonkeyPatch) -> None:
             monkeypatch.delenv(name)
 
 
+def schema_urls_of(bodies: list[bytes]) -> set[str]:
+    """Return the schema URLs of the resources of requests."""
+    requests = map(ExportTraceServiceRequest.FromString, bodies)
+    return {each.schema_url for request in requests for each in request.resource_spans}
+
+
 class Unreadable(dict[str, Any]):
     """Attributes that cannot be read."""
 
@@ -98,7 +119,14 @@ class TestLossless:
     def test_what_the_sdk_holds_is_what_arrives(self) -> None:
         """Names, kinds, status, attributes of each type, events, links, scope, parents and resource."""
         seen = InMemorySpanExporter()
-        resource = Resource({"service.name": "shop", "zone": 3, "on": True, "share": 0.5, "many": ["a", "b"]})
+        attributes: dict[str, Any] = {
+            "service.name": "shop",
+            "zone": 3,
+            "on": True,
+            "share": 0.5,
+            "many": ["a", "b"],
+        }
+        resource = Resource(attributes, "https://schema/resource")
         with OtlpReceiver() as receiver:
             ours = ObservabilitySpanProcessor(otlp_to(receiver))
             with provided(ours, SimpleSpanProcessor(seen), resource=resource) as provider:
@@ -108,14 +136,18 @@ class TestLossless:
             (found,) = [request.resources[0].attributes for request in receiver.requests][-1:]
         arrived = {span_id: each for body in bodies for span_id, each in of_otlp(body).items()}
         finished = seen.get_finished_spans()
-        assert len(finished) == 3
+        assert len(finished) == 4
         for span in finished:
             key = span.get_span_context().span_id.to_bytes(8)  # type: ignore[union-attr]
             assert arrived[key] == of_the_sdk(span)
+            # In the same order, and of the same types: 1 and True are equal.
+            assert repr(arrived[key]) == repr(of_the_sdk(span))
+            assert spans[key].flags & 0xFF == span.get_span_context().trace_flags  # type: ignore[union-attr]
             assert spans[key].parent_span_id == (span.parent.span_id.to_bytes(8) if span.parent else b"")
-            assert int.from_bytes(spans[key].trace_id) == 0xAB
+            assert int.from_bytes(spans[key].trace_id) == span.get_span_context().trace_id  # type: ignore[union-attr]
         assert plain(resource.attributes).items() <= decoded(found).items()
         assert "telemetry.sdk.name" in decoded(found)
+        assert schema_urls_of(bodies) == {"https://schema/resource"}
 
     def test_redaction_and_limits_are_those_of_the_settings(self) -> None:
         """An application with the SDK alone sends no secret."""
@@ -129,6 +161,29 @@ class TestLossless:
         values = {each.key: each.value.string_value for each in sent.attributes}
         assert values["api_key"].startswith("[redacted")
         assert len(values["long"]) < 90
+
+    def test_attributes_with_names_of_ours_stay_where_they_were(self) -> None:
+        """Theirs come first, in their order, and ours behind them."""
+        theirs = {"b": "1", "nat.workflow.run_id": "x", "session.id": "s", "a": "2"}
+        with OtlpReceiver() as receiver, provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider:
+            provider.get_tracer("t").start_span("s", attributes=theirs).end()
+            provider.force_flush(10_000)
+            (sent,) = receiver.spans
+        assert list(decoded(sent.attributes).items())[:4] == list(theirs.items())
+
+    def test_session_and_user_of_a_span_are_those_of_its_run(self) -> None:
+        """So that a store finds the trace by them; other spans of the trace get no attributes of them."""
+        sink = MemorySink(10)
+        exporters = {"memory": SpanExporter(sink, name="memory")}
+        ours = ObservabilitySpanProcessor(ObservabilitySettings(exporters={}), exporters=exporters)
+        with provided(ours) as provider:
+            tracer = provider.get_tracer("t")
+            with tracer.start_as_current_span("root", attributes={"session.id": "s", "user.id": "u"}):
+                tracer.start_span("child").end()
+        runs = {span.name: span.run for span in sink.spans}
+        assert (runs["root"].conversation_id, runs["root"].user_id) == ("s", "u")
+        assert (runs["child"].conversation_id, runs["child"].user_id) == (None, None)
+        assert runs["child"].run_id == runs["root"].run_id
 
     def test_a_span_that_cannot_be_read_is_counted_and_logged(self) -> None:
         """Of a library that makes its attributes late, and fails: the others go on."""

@@ -85,6 +85,8 @@ def test_no_token_is_paid_for_twice(price: Price, usage: TokenUsage, cost: tuple
         ({"gen_ai.response.model": "gpt-5-mini"}, None, 0.25),
         ({"gen_ai.response.model": "unheard", "gen_ai.request.model": "gpt-5"}, None, 1.25),
         ({"llm.model_name": "gpt-5"}, SpanOrigin("theirs"), 1.25),
+        ({"langfuse.observation.model.name": "gpt-5"}, SpanOrigin("theirs"), 1.25),
+        ({"ai.model.id": "gpt-5"}, SpanOrigin("theirs"), 1.25),
         ({"other": "gpt-5"}, SpanOrigin("theirs"), None),
     ],
 )

@@ -437,6 +437,7 @@ async def test_links_may_be_anything_that_names_a_span() -> None:
     links = run.span.links
     assert [(link.trace_id, link.span_id) for link in links] == [(TRACE, SPAN)] * 5
     assert [link.trace_state for link in links] == [None, "v=x", None, "v=x", "v=x"]
+    assert [link.is_remote for link in links] == [None, True, None, True, True]
     assert again.span.links == links
 
 

@@ -285,6 +285,73 @@ def test_a_spool_whose_directory_is_deleted_makes_a_new_one(tmp_path: Path) -> N
         assert taken(spool) == [b"waits", b"new"]
 
 
+@pytest.mark.parametrize("how", ["deleted", "moved", "copied"])
+@pytest.mark.parametrize("call", ["close", "adopt"])
+def test_a_spool_whose_directory_is_gone_at_the_end_leaves_everything_behind(
+    how: str, call: str, tmp_path: Path
+) -> None:
+    """Without another append: what waits and what is taken are on the disk again, under the name of their exporter."""
+    directory = tmp_path / "spool"
+    with make_spool(directory) as former:
+        former.append([b"former"], taken=False)
+    spool = make_spool(directory)
+    spool.open()
+    spool.append([b"taken"], taken=True)
+    spool.append([b"waits"], taken=False)
+    if how != "deleted":
+        directory.rename(tmp_path / "elsewhere")
+    if how == "copied":  # as to another disk, with a link in its place
+        shutil.copytree(tmp_path / "elsewhere", directory)
+    if how == "deleted":
+        shutil.rmtree(directory)
+    with structlog.testing.capture_logs() as logs:
+        spool.adopt() if call == "adopt" else spool.close()
+    assert [(line["event"], line["lost"]) for line in logs] == [("spool_set_aside", 0)]
+    spool.close()
+    with pytest.raises(SinkError, match="is the spool of exporter 'main'"):
+        Spool(directory, exporter="other", max_bytes=1 << 30).open()
+    with make_spool(directory) as spool:
+        assert taken(spool) == [b"former", b"taken", b"waits"]
+
+
+def test_what_a_spool_cannot_leave_behind_is_dropped_and_named(tmp_path: Path) -> None:
+    """A file is where its directory was: each record is counted, and those of this process are named."""
+    dropped = Dropped()
+    directory = tmp_path / "spool"
+    with make_spool(directory) as former:
+        former.append([b"former"], taken=False)
+    spool = Spool(directory, exporter="main", max_bytes=1 << 30, on_drop=dropped)
+    spool.open()
+    keys = spool.append([b"taken", b"done"], taken=True) + spool.append([b"waits"], taken=False)
+    spool.done(keys[1:2])
+    shutil.rmtree(directory)
+    directory.write_text("in the way")
+    spool.adopt()
+    assert spool.dropped == {}  # it may be put right yet
+    spool.close()
+    assert spool.dropped == {"spool_damaged": 3}
+    assert sorted(dropped.keys) == [keys[0], keys[2]]
+
+
+def test_what_was_taken_and_damaged_and_is_not_put_back_is_dropped_at_the_end(tmp_path: Path) -> None:
+    """It was in memory, to be sent, and is neither there nor on the disk when the spool has closed."""
+    dropped = Dropped()
+    spool = Spool(tmp_path, exporter="main", max_bytes=1 << 30, on_drop=dropped)
+    spool.open()
+    keys = [spool.append([os.urandom(100_000)], taken=True)[0] for _ in range(100)]
+    spool.put_back(keys[:40] + keys[60:])
+    [path] = tmp_path.glob("*.sqlite3")
+    size = path.stat().st_size
+    overwrite(path, size // 4, bytes(size // 2))
+    spool.take(1000, 1 << 30)
+    told = len(dropped.keys)
+    lost = len(keys) - told - spool.stats().records
+    assert lost > 5
+    spool.close()
+    assert len(set(dropped.keys)) == told + lost
+    assert spool.dropped == {"spool_damaged": told + lost}
+
+
 def test_a_rejected_record_is_kept_and_not_given_out_again(tmp_path: Path) -> None:
     """A record that cannot be decoded is counted, set aside when its file is empty, and can be inspected there."""
     spool = make_spool(tmp_path)

@@ -48,9 +48,10 @@ shared: dict[str, Any] = {
     "error": st.none() | st.builds(ErrorDetails, texts, texts, optional),
     "attributes": raw,
     "events": st.lists(st.builds(SpanEvent, texts, counts, raw, counts), max_size=2).map(tuple),
-    "links": st.lists(st.builds(SpanLink, texts, texts, raw, optional, counts, counts), max_size=2).map(
-        tuple
-    ),
+    "links": st.lists(
+        st.builds(SpanLink, texts, texts, raw, optional, counts, counts, st.none() | st.booleans()),
+        max_size=2,
+    ).map(tuple),
     "span_kind": st.sampled_from(SpanKind),
     "status_message": optional,
     "dropped_attributes_count": counts,
@@ -66,6 +67,8 @@ shared: dict[str, Any] = {
         optional,
         st.booleans(),
         st.lists(st.tuples(texts, texts), max_size=2).map(tuple),
+        st.integers(0, 255),
+        st.booleans(),
     ),
 }
 spans = st.fixed_dictionaries(

@@ -166,7 +166,7 @@ def test_what_a_span_says_is_read_as_it_was_written(path: Path) -> None:
         attributes=msgspec.Raw(b'{"a.b": 1.50, "c":[true,null,"Z\xc3\xbcrich"]}'),
         events=(SpanEvent("e", 5, msgspec.Raw(b'{"n":1}'), 2), SpanEvent("f", 6)),
         links=(
-            SpanLink("a" * 32, "b" * 16, msgspec.Raw(b'{"n":1}'), "v=x", 1, 3),
+            SpanLink("a" * 32, "b" * 16, msgspec.Raw(b'{"n":1}'), "v=x", 1, 3, True),
             SpanLink("a" * 32, "b" * 16),
         ),
         span_kind=SpanKind.CONSUMER,

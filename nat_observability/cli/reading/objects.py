@@ -112,6 +112,7 @@ def span_object(span: Span, *, status: str | None = None) -> dict[str, Any]:
                 "attributes": content(link.attributes),
                 "trace_state": link.trace_state,
                 "trace_flags": link.trace_flags,
+                "is_remote": link.is_remote,
                 "dropped_attributes_count": link.dropped_attributes_count,
             }
             for link in span.links

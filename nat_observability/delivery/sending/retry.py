@@ -180,14 +180,17 @@ class Retry:
             return self.refused(error, batch)
         self._no_answer(error)
         pause = self._backoff(tries, error)
+        asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
         if last_try:
-            if saved() or self._until is None or self._time() + pause > self._until:
+            left = 0.0 if saved() or self._until is None else self._until - self._time()
+            if left <= 0 or (asked and pause > left):
                 return self._unsent("last_try", batch)
+            # However long the backoff has become, the end is worth a try.
+            pause = min(pause, left)
             self._log_retry(error, pause, len(batch))
             await asyncio.sleep(pause)
             return None
         if self._time() + pause > give_up_at:
-            asked = isinstance(error, RetryableWriteError) and error.retry_after == pause
             return self._unsent("retry_after" if asked else "retry_for", batch)
         self._log_retry(error, pause, len(batch))
         await self._pause(pause)

@@ -103,40 +103,101 @@ class Worker(Protocol):
 NewWorker = Callable[[str, Worker | None], Worker]
 """Gives a worker of a name; the last call of another one, which gets no more calls, comes first."""
 
-_Job = tuple[Future[Any], Callable[[], Any]]
+
+class _Call(Future[Any]):
+    """A call that waits for its turn. If it is cancelled before, it lets go of what it would have been called with."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        super().__init__()
+        self._call: Callable[[], Any] | None = call
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled:
+            self._call = None
+        return cancelled
+
+    def make(self) -> None:
+        """Call, and settle this; on the worker's thread."""
+        call, self._call = self._call, None
+        if call is None:
+            self.set_running_or_notify_cancel()
+        else:
+            make_call(self, call)
 
 
-class _Jobs:
+class _Calls:
     """
-    A worker's jobs, in order. A job stays first until it is done: a thread that dies loses none.
+    The calls of one thread, in order, from all workers that it has served. None is the end of one of them.
 
-    None ends the worker.
+    A call is kept until it is done: a thread that dies loses none.
     """
 
     def __init__(self) -> None:
-        self._jobs: deque[_Job | None] = deque()
+        # Reentrant: the garbage collector may end a run while it is held, which saves what the run has recorded.
+        self._lock = threading.RLock()
+        self._calls: deque[_Call | None] = deque()
+        self._current: _Call | None = None
         self._tokens: SimpleQueue[None] = SimpleQueue()
+        self._workers = 1
+        self._is_over = False
+        self.thread: threading.Thread | None = None
 
-    def put(self, job: _Job | None) -> None:
-        self._jobs.append(job)
-        self._tokens.put(None)
+    @property
+    def _is_served(self) -> bool:
+        # A forked child has no thread of its parent's. Asked first, because the lock may be held there for ever.
+        return self.thread is not None and self.thread.is_alive()
 
-    def first(self) -> _Job | None:
-        """Wait for a job; return it."""
-        self._tokens.get()
-        return self._jobs[0]
+    def join_if_busy(self) -> bool:
+        """Count one more worker if a call is not done yet; return whether there is such a call."""
+        if not self._is_served:
+            return False
+        with self._lock:
+            is_busy = any(call is not None and not call.done() for call in (self._current, *self._calls))
+            self._workers += is_busy
+            return is_busy
 
-    def done(self) -> None:
-        """Take the first job off."""
-        self._jobs.popleft()
+    def put(self, call: _Call | None) -> bool:
+        """Add a call; return whether the thread will make it."""
+        if not self._is_served:
+            return False
+        with self._lock:
+            if self._is_over:
+                return False
+            # Each try at a sink that hangs adds a call, and cancels it in the end.
+            if self._calls and (last := self._calls[-1]) is not None and last.cancelled():
+                self._calls[-1] = call
+            else:
+                self._calls.append(call)
+                self._tokens.put(None)
+            return True
+
+    def next(self) -> _Call | None:
+        """Wait for a call; return it, or None when the last worker has ended. On the thread."""
+        while True:
+            self._current = None
+            self._tokens.get()
+            with self._lock:
+                self._current = call = self._calls[0]
+                self._calls.popleft()
+                if call is not None:
+                    return call
+                self._workers -= 1
+                if not self._workers:
+                    self._is_over = True
+                    return None
 
     def fail(self, error: Exception) -> None:
-        """Fail every job that is not done."""
-        while self._jobs:
-            job = self._jobs.popleft()
-            if job is not None:
+        """Fail every call that is not done, because the thread dies."""
+        with self._lock:
+            self._is_over = True
+            left = [self._current, *self._calls]
+            self._current = None
+            self._calls.clear()
+        for call in left:
+            if call is not None:
                 with suppress(InvalidStateError):  # it was done or cancelled just before
-                    job[0].set_exception(error)
+                    call.set_exception(error)
 
 
 class BlockingWorker:
@@ -149,7 +210,8 @@ class BlockingWorker:
 
     Args:
         name: The thread's name.
-        after: A worker that gets no more calls, and whose last call must return first.
+        after: A worker that gets no more calls, and whose last call must return first. If that hangs, this worker goes
+            on with its thread: however often something is tried that hangs, it takes one thread.
 
     Raises:
         ThreadRefusedError: The system, or an interpreter that exits, starts no thread; or it would be a greenlet.
@@ -158,16 +220,18 @@ class BlockingWorker:
     def __init__(self, name: str, after: Worker | None = None) -> None:
         self._name = name
         self._lock = threading.RLock()
-        self._begin(after)
+        self._calls: _Calls
+        if isinstance(after, BlockingWorker) and after._calls.join_if_busy():
+            self._calls = after._calls
+        else:
+            self._begin()
 
-    def _begin(self, after: Worker | None) -> None:
+    def _begin(self) -> None:
         check_threads(self._name)
-        self._dead, self._jobs = False, _Jobs()
-        self._thread = threading.Thread(
-            target=self._work, args=(self._jobs, after), name=self._name, daemon=True
-        )
+        self._calls = calls = _Calls()
+        calls.thread = threading.Thread(target=_work, args=(calls,), name=self._name, daemon=True)
         try:
-            start_thread(self._thread)
+            start_thread(calls.thread)
         except Exception as error:
             raise refusal(self._name, error) from error
 
@@ -178,42 +242,34 @@ class BlockingWorker:
         Raises:
             ThreadRefusedError: The thread has died, and no other could be started.
         """
-        future: Future[ResultT] = Future()
+        waiting = _Call(call)
         with self._lock:
-            if self._dead or not self._thread.is_alive():
-                self._begin(None)
-            self._jobs.put((future, call))
-        return future
+            if not self._calls.put(waiting):
+                self._begin()
+                self._calls.put(waiting)
+        return waiting
 
     def end(self) -> None:
         """Let the thread end after the calls that were submitted; returns at once."""
-        self._jobs.put(None)
+        self._calls.put(None)
 
-    def _work(self, jobs: _Jobs, after: Worker | None) -> None:
-        try:
-            if isinstance(after, BlockingWorker):
-                after._thread.join()
-                del after
-            context = Context()
-            while (job := jobs.first()) is not None:
-                context.run(suppress_instrumentation)
-                context.run(partial(make_call, *job))
-                del job
-                jobs.done()
-        except BaseException as error:  # noqa: BLE001  raised into the thread from outside: no call can end it
-            self._die(jobs, error)
 
-    def _die(self, jobs: _Jobs, error: BaseException) -> None:
-        with self._lock:
-            self._dead = True
-            self._jobs = _Jobs()
+def _work(calls: _Calls) -> None:
+    try:
+        context = Context()
+        while (call := calls.next()) is not None:
+            context.run(suppress_instrumentation)
+            context.run(call.make)
+            del call
+    except BaseException as error:  # noqa: BLE001  raised into the thread from outside: no call can end it
+        name = threading.current_thread().name
         # A retryable error: the next call has a thread.
         failure = SinkError(
-            f"The thread {self._name!r}", f"ended with {describe(error)}", "The next call has a new one."
+            f"The thread {name!r}", f"ended with {describe(error)}", "The next call has a new one."
         )
         failure.__cause__ = error
-        jobs.fail(failure)
-        _log.error("worker_died", thread=self._name, error=describe(error))
+        calls.fail(failure)
+        _log.error("worker_died", thread=name, error=describe(error))
 
 
 def start_thread(thread: threading.Thread) -> None:

@@ -38,9 +38,14 @@ def captured_attributes(attributes: Mapping[str, Any] | None) -> msgspec.Raw | N
     )
 
 
-def retyped_values(span: ReadableSpan) -> Iterator[tuple[str, str]]:
-    """Yield the place and the type of each value that is recorded as text because JSON has no type for it."""
-    yield from _retyped("attributes", span.attributes)
+def retyped_values(span: ReadableSpan, attributes: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """
+    Yield the place and the type of each value that is recorded as text because JSON has no type for it.
+
+    Args:
+        attributes: The span's.
+    """
+    yield from _retyped("attributes", attributes)
     for index, event in enumerate(span.events):
         yield from _retyped(f"events\n{index}", event.attributes)
     for index, link in enumerate(span.links):
@@ -52,7 +57,7 @@ def retyped_values(span: ReadableSpan) -> Iterator[tuple[str, str]]:
 def _retyped(place: str, attributes: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
     for name, value in (attributes or {}).items():
         if type(value) not in _PLAIN:
-            yield from _kinds(f"{place}\n{capture_label(name)}", value, 0)
+            yield from _kinds(f"{place}\n{_escaped(capture_label(name))}", value, 0)
 
 
 def _kinds(place: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
@@ -63,11 +68,17 @@ def _kinds(place: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         yield place, "base64" if _text(value) is None else "bytes"
     elif depth < _MOST_DEPTH and isinstance(value, Mapping):
         for name, each in value.items():
-            yield from _kinds(f"{place}\n{name}", each, depth + 1)
+            yield from _kinds(f"{place}\n{_escaped(name)}", each, depth + 1)
     elif depth < _MOST_DEPTH and isinstance(value, tuple | list):
         for index, each in enumerate(value):
             if type(each) not in _PLAIN:
                 yield from _kinds(f"{place}\n{index}", each, depth + 1)
+
+
+def _escaped(name: str) -> str:
+    if "\n" in name or "\\" in name:
+        return name.replace("\\", "\\\\").replace("\n", "\\n")
+    return name
 
 
 def _as_text(value: Any, depth: int = 0) -> Any:

@@ -34,6 +34,9 @@ _MOST_SAVING = 1000
 _SAVED_WITHIN = 1.0
 """Seconds for which the end of a root span waits at most until the spool has it."""
 
+_PAUSE = 0.01
+"""Seconds between two looks at what waits, while spans come: waking the thread for each costs more than the rest."""
+
 _log = get_logger()
 _unread, _late = RepeatedEvent(), RepeatedEvent()
 
@@ -42,9 +45,9 @@ class HandOver:
     """
     The way from the SDK into the deliveries of some exporters, which it holds open.
 
-    `take` costs its caller no more than a queue does: a thread of its own makes our spans of them, at once. If an
-    exporter has `spool=always`, the end of a root span waits until the disk has it and those before it, unless an event
-    loop runs on that thread, which is never blocked.
+    `take` costs its caller no more than a queue does: a thread of its own makes our spans of them, within a hundredth
+    of a second. If an exporter has `spool=always`, it does so at once, and the end of a root span waits until the disk
+    has it and those before it, unless an event loop runs on that thread, which is never blocked.
 
     Args:
         exporters: By name; those without a delivery are left out.
@@ -67,6 +70,7 @@ class HandOver:
         self._counting = threading.Lock()
         self._convert = ReadableSpans()
         self._work = threading.Event()
+        self._waits_for_work = True
         # Held while spans are made and handed over: by the thread, or by a flush that does its work.
         self._turn = threading.Lock()
         self._saving: deque[Lease] = deque()
@@ -92,7 +96,8 @@ class HandOver:
         self._waiting.append((span, waiter))
         if self._thread is None:
             self._start()
-        if not self._work.is_set():
+        # What waits was added before this is read, and the thread reads what waits after it has set this.
+        if self._waits_for_work and not self._work.is_set():
             self._work.set()
         if waiter is not None:
             with suppress(TimeoutError):
@@ -160,9 +165,14 @@ class HandOver:
 
     def _run(self) -> None:
         while not self._closed:
-            self._work.wait()
+            self._waits_for_work = True
+            if not self._waiting and not self._dropped:
+                self._work.wait()
             self._work.clear()
+            self._waits_for_work = self._saves
             self._hand_over()
+            if not self._saves:
+                self._work.wait(_PAUSE)
 
     def _hand_over(self) -> None:
         with self._turn:

@@ -96,10 +96,12 @@ class _Way:
             name = (
                 own.service_name if "service_name" in own.model_fields_set or theirs is None else str(theirs)
             )
-            update = {"resource_attributes": {**found, **own.resource_attributes}}
-            exporters = build_exporters(
-                own.model_copy(update={**update, "service_name": name or own.service_name})
-            )
+            update = {
+                "resource_attributes": {**found, **own.resource_attributes},
+                "resource_schema_url": own.resource_schema_url or resource.schema_url or None,
+                "service_name": name or own.service_name,
+            }
+            exporters = build_exporters(own.model_copy(update=update))
         self._hand_over = HandOver(exporters)
         return self._hand_over
 

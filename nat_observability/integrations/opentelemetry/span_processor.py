@@ -70,7 +70,7 @@ class StepSpanProcessor(SpanProcessor):
                 step_id=f"{own.span_id:016x}",
                 parent_id=parent_id,
                 time_ns=span.start_time or state.now_ns(),
-                **begun_fields(span, own),
+                **begun_fields(span, own, parent_id),
             )
         )
 
@@ -87,7 +87,7 @@ class StepSpanProcessor(SpanProcessor):
                 step_id=entry.step_id or "",
                 parent_id=entry.parent_id,
                 time_ns=span.end_time or entry.state.now_ns(),
-                **ended_fields(span, own),
+                **ended_fields(span, own, entry.parent_id),
             )
         )
 

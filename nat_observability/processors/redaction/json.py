@@ -375,7 +375,7 @@ class JsonScrubber:
     def _part(self, value: bytes, depth: int) -> bytes:
         if value[0] not in _WITH_TEXT and self._number is None:
             return value
-        if len(value) >= _LARGE and not value.startswith(b'"') and not self._passes(value):
+        if len(value) >= _LARGE and not self._passes(value):
             return value
         return self.scrub(value, depth + 1)
 

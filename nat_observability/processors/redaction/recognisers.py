@@ -97,7 +97,8 @@ RECOGNISERS: tuple[Recogniser, ...] = (
     # password=x, password: x, X-API-Key: x, ?password=x&, Password=x;, --password=x
     Recogniser(
         name="assignment",
-        sign=rb"(?:\[[0-9]{1,4}\])?+(?:\s{0,8}+|\+(?=[=:]\+))(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
+        sign=rb"(?:\[[0-9]{1,4}\])?+(?:[ \t]{0,64}+\s{0,8}+|\+(?=[=:]\+))"
+        rb"(?:=>|\?:|[?+|]{0,2}+:?={1,3}+|<-(?=\s)|:(?!//|:[A-Za-z_]{1,40}(?![A-Za-z_0-9])))",
     ),
     # {"name": "password", "value": "x"}, <a name="password" value="x"/>; in YAML on two lines
     Recogniser(
@@ -132,7 +133,7 @@ RECOGNISERS: tuple[Recogniser, ...] = (
         name="flag",
         near=Condition(_is_flag),
         pattern=re.compile(
-            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z\x80-\xff][\w.\-\x80-\xff]*+)"
+            rb"(?:(?<![\w.-])|(?<=\\[nrtbf]))--([A-Za-z0-9\x80-\xff][\w.\-\x80-\xff]*+)"
             # Not the text of a help, in a column of its own.
             + rb"(?:(?![ \t]{2,}[A-Za-z]+[ ][a-z]+)[ \t+]{1,8}+(?!-)|" + _QUOTE + SPACE + b"," + SPACE
             # click.option("--password", "-p", default="x"), and not help="x".

@@ -26,7 +26,6 @@ _LARGE = 8 * 1024  # bytes: a larger span is looked at alone
 _TOGETHER = 32 * 1024  # bytes
 _MOST_TOGETHER = 128  # items
 _LEAST_BYTES = 1024  # of the limit
-_FEW = 4  # spans that are looked at one by one
 
 
 class Redactor:
@@ -134,7 +133,7 @@ class Redactor:
                 run = item.run
                 scrubber = self._clean_run(run)
                 if scrubber is not None:
-                    names = scrubber.clean_names
+                    names = scrubber.search.clean_names
             if scrubber is not None and type(item) is Span:
                 if item.name in names and _is_bare(item):
                     bare[id(item)] = item
@@ -256,24 +255,14 @@ class _Group:
 
     def clean(self) -> dict[int, Item]:
         """Return those in which nothing is found, by their ids."""
+        search = self._scrubber.search
         found: dict[int, Item] = {}
-        self._look(0, len(self._spans), found)
+        for span, passes in zip(self._spans, search.lines_that_pass(self._parts), strict=True):
+            if not passes:
+                found[id(span)] = span
+                if span.name not in search.clean_names:
+                    search.add_clean_name(span.name)
         return found
-
-    def _look(self, begin: int, end: int, found: dict[int, Item]) -> None:
-        if end == begin:
-            return
-        scrubber = self._scrubber
-        if not scrubber.search.passes(b"\n".join(self._parts[begin:end])):
-            found.update({id(span): span for span in self._spans[begin:end]})
-            for span in self._spans[begin:end]:
-                if span.name not in scrubber.clean_names:
-                    scrubber.add_clean_name(span.name)
-            return
-        if end - begin > _FEW:
-            middle = (begin + end) // 2
-            self._look(begin, middle, found)
-            self._look(middle, end, found)
 
 
 def _is_bare(span: Span) -> bool:

@@ -40,8 +40,6 @@ _MARK = b"[redacted:"
 _ENDED = re.compile(rb"""\s*+(?:[\])}]|\\++[nrt])""")
 _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _OPENINGS = frozenset((b"{", b"[", b'"'))
-_REMEMBERED = 4096  # names of fields
-_LONGEST_REMEMBERED = 128  # characters
 
 _DEFAULT = frozenset(DEFAULT_KEYS)
 _any = msgspec.json.Decoder().decode
@@ -66,7 +64,6 @@ class Scrubber:
             the same without it.
 
     Attributes:
-        clean_names: Texts that recur in which there is nothing.
         search: Finds what is secret in a text.
     """
 
@@ -81,7 +78,6 @@ class Scrubber:
         "_patterns",
         "_plain_words",
         "_shortest",
-        "clean_names",
         "search",
     )
 
@@ -98,7 +94,6 @@ class Scrubber:
         self._builtin = frozenset(name for name in patterns if isinstance(name, str))
         self._patterns = tuple(pattern for pattern in patterns if isinstance(pattern, Pattern))
         self._marks = marks
-        self.clean_names: set[str] = set()
         self._clean: Memory[int, int] = Memory()
         self._beginnings = Beginnings()
         # Text that looks like a mark is one only if it has one of these labels.
@@ -128,7 +123,7 @@ class Scrubber:
             text=self.text,
             name=self.name,
             number=self._cut if personal else None,
-            passes=self.passes,
+            passes=self.search.part_passes,
         )
 
     def passes(self, data: bytes) -> bool:
@@ -162,7 +157,8 @@ class Scrubber:
         if self.is_clean(key) or not search.passes(data):
             return value
         try:
-            scrubbed = self._json.scrub(data)
+            with search.taken_apart(data):
+                scrubbed = self._json.scrub(data)
         except (msgspec.DecodeError, UnicodeDecodeError):
             # The application made this Raw itself, so it may be anything.
             return self.text(data.decode(errors="replace"))
@@ -219,18 +215,19 @@ class Scrubber:
         # All of it at once takes less time than one object after the other, but more than those that are known.
         if (not items or not self.is_clean(hash(bytes(items[0])))) and not self.search.passes(data):
             return True
-        for raw in items:
-            item = bytes(raw)
-            key = hash(item)
-            if not self.is_clean(key):
-                if not item.startswith(b"{") or self._holds(item):
-                    return False
-                self.add_clean(key)
+        with self.search.taken_apart(data):
+            for raw in items:
+                item = bytes(raw)
+                key = hash(item)
+                if not self.is_clean(key):
+                    if not item.startswith(b"{") or self._holds(item):
+                        return False
+                    self.add_clean(key)
         return True
 
     def _holds(self, data: bytes) -> bool:
         """Say whether something is secret in valid JSON."""
-        return self.search.passes(data) and self._json.scrub(data) != data
+        return self.search.part_passes(data) and self._json.scrub(data) != data
 
     def chunked(self, value: Captured) -> Captured:
         """
@@ -289,27 +286,18 @@ class Scrubber:
 
     def _without_secrets(self, data: bytes, depth: int) -> bytes:
         if data.lstrip()[:1] in _OPENINGS:
-            try:
+            with suppress(msgspec.DecodeError, UnicodeDecodeError), self.search.taken_apart(data):
                 return self._json.scrub(data, depth + 1)
-            except (msgspec.DecodeError, UnicodeDecodeError):
-                pass
         return self._plain(data)
 
     def name(self, name: str, depth: int = 0) -> str:
         """Return what `text` does, for a text that recurs, such as the name of a step or of a field."""
-        if name in self.clean_names:
+        if name in self.search.clean_names:
             return name
         scrubbed = self.text(name, depth)
         if scrubbed == name:
-            self.add_clean_name(name)
+            self.search.add_clean_name(name)
         return scrubbed
-
-    def add_clean_name(self, name: str) -> None:
-        """Remember that nothing is to be found in a text that recurs."""
-        if len(name) <= _LONGEST_REMEMBERED:
-            if len(self.clean_names) >= _REMEMBERED:
-                self.clean_names.clear()
-            self.clean_names.add(name)
 
     def named(self, name: str, text: str) -> str:
         """Return the text of a field of that name without its secrets."""
@@ -360,7 +348,7 @@ class Scrubber:
         search = self.search
         found = list(search.find(searched))
         if search.may_be_folded(searched) and (folded := fold(searched)) is not None:
-            parts = around(folded.data, folded.changes)
+            parts = folded.parts_around_changes()
             # If one part is all of it, looking at that first would take the time twice.
             if len(parts) == 1 or any(map(self._finds, parts)):
                 found += [

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import islice
 
 from nat_observability.processors.redaction.first_look.engine import Engine
 from nat_observability.processors.redaction.first_look.sights import Sights
+from nat_observability.processors.redaction.first_look.whole import Whole
 from nat_observability.processors.redaction.first_look.words import Words
 from nat_observability.processors.redaction.forms.finding import (
+    begun,
     find_anywhere,
     find_named,
     find_unnamed,
@@ -50,6 +53,11 @@ _SHORT = 512  # bytes
 _PLAIN = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_\n"
 _LEAST_TOKEN = 16  # characters
 _IN_STRING = 256  # bytes: longer strings of JSON are not names
+# What is remembered of looks without the engine.
+_LONGEST_KEPT = 64 * 1024  # bytes of a text
+_MOST_KEPT = 64  # places in it
+_MOST_CLEAN_NAMES = 4096
+_LONGEST_NAME = 128  # characters of one that is remembered
 _NOTHING = Sights([], [], [], [], False, False, False)
 
 
@@ -66,11 +74,15 @@ class Search:
         finders: What finds personal data.
         is_enabled: If false, all of a text is searched.
         engine: Looks first, once it is ready.
+
+    Attributes:
+        clean_names: Texts that recur in which there is nothing.
+        is_enabled: If false, all of a text is searched.
     """
 
     __slots__ = (
         "_engine", "_finders", "_harmless", "_is_default", "_joined", "_last", "_literals", "_names", "_places",
-        "_tokens", "_words", "is_enabled",
+        "_seen", "_tokens", "_whole", "_words", "clean_names", "is_enabled",
     )  # fmt: skip
 
     def __init__(
@@ -107,12 +119,58 @@ class Search:
         )
         self._harmless: Memory[int, int] = Memory()
         self._last: tuple[bytes, Sights | None] = (b"", None)
+        self._whole: Whole | None = None
+        self.clean_names: set[str] = set()
+        self._seen: Memory[int, tuple[Sights | None]] = Memory()
 
     def passes(self, data: bytes) -> bool:
         """Say whether text or encoded JSON can hold anything to redact, in any encoding."""
-        if not self.is_enabled:
-            return True
-        sights = self._look(data)
+        return not self.is_enabled or self._passes(data, self._look(data))
+
+    @contextmanager
+    def taken_apart(self, data: bytes) -> Iterator[None]:
+        """Remember what was seen in JSON while its parts are asked for, which are then not looked at again."""
+        before = self._whole
+        sights = self._look(data) if self.is_enabled else None
+        self._whole = None if sights is None else self._whole_of(data, sights)
+        try:
+            yield
+        finally:
+            self._whole = before
+
+    def lines_that_pass(self, lines: Sequence[bytes]) -> Sequence[bool]:
+        """Say of each of some groups of lines whether it can hold anything: one look takes less than many."""
+        data = b"\n".join(lines)
+        sights = self._look(data) if self.is_enabled else _NOTHING
+        if sights is None:
+            return [False] * len(lines)
+        whole = self._whole_of(data, sights)
+        passes: list[bool] = []
+        begin = 0
+        for line in lines:
+            passes.append(not self.is_enabled or self._passes(line, self._sights_of(whole, begin, line)))
+            begin += len(line) + 1
+        return passes
+
+    def _sights_of(self, whole: Whole, begin: int, part: bytes) -> Sights | None:
+        sights = whole.sights_at(begin, part)
+        # What these look for is not among the sights.
+        return _NOTHING if sights is None and (self._finders or self._joined) else sights
+
+    def _whole_of(self, data: bytes, sights: Sights) -> Whole:
+        return Whole(data, sights, is_odd_alone=bool(self._finders or self._literals))
+
+    def part_passes(self, data: bytes) -> bool:
+        """Say whether a part of the JSON that is taken apart can hold anything to redact, in any encoding."""
+        whole = self._whole
+        if whole is None or (begin := whole.begin_of(data)) < 0:
+            return self.passes(data)
+        passes = self._passes(data, self._sights_of(whole, begin, data))
+        if not passes:
+            whole.pass_by(begin + len(data))
+        return passes
+
+    def _passes(self, data: bytes, sights: Sights | None) -> bool:
         if sights is None:
             return False
         if self._may_hold(data, sights):
@@ -124,6 +182,13 @@ class Search:
             if folded is not None:
                 return self._layer_passes(folded.data) or any(map(self._layer_passes, layers(folded.data)))
         return False
+
+    def add_clean_name(self, name: str) -> None:
+        """Remember that nothing is to be found in a text that recurs."""
+        if len(name) <= _LONGEST_NAME:
+            if len(self.clean_names) >= _MOST_CLEAN_NAMES:
+                self.clean_names.clear()
+            self.clean_names.add(name)
 
     def is_clean(self, data: bytes) -> bool:
         """Say whether nothing in a text needs a further look."""
@@ -146,7 +211,9 @@ class Search:
     def _is_folded(self, data: bytes, sights: Sights) -> bool:
         """Say whether a text is also searched as it looks."""
         return sights.is_odd and (
-            bool(sights.names or sights.forms or self._finders or self._literals) or hides_letters(data)
+            bool(sights.forms or self._finders or self._literals)
+            or next(self._places.at(data, sights.names, sights.random, anywhere=True), None) is not None
+            or hides_letters(data)
         )
 
     def find(self, data: bytes) -> Iterator[Found]:
@@ -171,8 +238,8 @@ class Search:
 
     def _find_named(self, data: bytes, places: Sequence[Place]) -> Iterator[Found]:
         """Find what the names at these places name, but for those that had no value before in the same surroundings."""
-        places, shaped = telling_places(data, places)
-        forms = forms_near(data, shaped)
+        forms = forms_near(data, places)
+        places = telling_places(data, places)
         searched = searched_near(data, places)
         # A form may be a table whose values are far away.
         others = {place for near in (forms, searched) for found_at in near.values() for place in found_at}
@@ -272,8 +339,12 @@ class Search:
         engine = self._engine
         if len(data) <= _SHORT and self._is_default and _is_plain(data):
             sights = None
+        elif (whole := self._whole) is not None and (begin := whole.begin_of(data)) >= 0:
+            sights = self._sights_of(whole, begin, data)
         elif engine is not None and engine.is_ready:
             sights = engine.look(data)
+            if sights is not None and sights.forms:
+                sights = _with_begun_forms(data, sights)
             if not data.isascii() and is_odd(data):
                 sights = (sights or _NOTHING)._replace(is_odd=True)
             if sights is None and (self._finders or self._joined):
@@ -281,13 +352,24 @@ class Search:
         else:
             if engine is not None:
                 engine.count(len(data))
-            sights = self._look_slowly(data)
+            sights = self._look_slowly(data) if len(data) > _LONGEST_KEPT else self._remembered_look(data)
         self._last = (data, sights)
+        return sights
+
+    def _remembered_look(self, data: bytes) -> Sights | None:
+        key = hash(data)
+        seen = self._seen.get(key)
+        if seen is not None:
+            return seen[0]
+        sights = self._look_slowly(data)
+        if sights is None or len(sights.names) + len(sights.forms) <= _MOST_KEPT:
+            self._seen.put(key, (sights,))
         return sights
 
     def _look_slowly(self, data: bytes) -> Sights | None:
         """Do the same without the engine."""
         names, forms = self._words.look(data)
+        forms = begun(data, forms) if forms else forms
         is_hidden = is_escaped(data)
         odd = is_odd(data)
         has_literal = False
@@ -300,6 +382,12 @@ class Search:
         ):  # fmt: skip
             return None
         return Sights(names, None, None, forms, has_literal, is_hidden, odd)
+
+
+def _with_begun_forms(data: bytes, sights: Sights) -> Sights | None:
+    """Return what could be secret without the forms of which only a literal is there; None if that is nothing."""
+    forms = begun(data, sights.forms)
+    return sights._replace(forms=forms) if forms or any((*sights[:3], *sights[4:])) else None
 
 
 def _is_plain(data: bytes) -> bool:

@@ -47,7 +47,7 @@ def attribute_value(value: Any) -> Any:
     if kind is dict or kind is list or kind is tuple:  # not by a hash, which may be a metaclass's
         data = plain_json(value)
         if data is None:
-            return capture_json(value)
+            data = bytes(capture_json(value))
         # JSON has null for a NaN, which is hardly ever there.
         if b"null" in data and len(data) <= _MOST_BYTES:
             return capture_json(_with_named_numbers(value, 0))

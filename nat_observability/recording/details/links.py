@@ -14,19 +14,25 @@ from nat_observability.propagation.traceparent import parse_traceparent
 from nat_observability.recording.capture import capture_label
 from nat_observability.recording.details.attributes import report_problem
 
-_Found = tuple[tuple[str, str, str], str | None, object]
+_Found = tuple[tuple[str, str, str], str | None, object, bool | None]
 
 
 def linked(target: object, attributes: object, tracestate: object) -> _Found | None:
-    """Return the ids and flags, the trace state and the attributes of a link; None if it names no span."""
+    """
+    Return the ids and flags, the trace state and the attributes of a link, and whether its span is another process's.
+
+    None if it names no span. Text may come from anywhere, so that it is not known whose span it names.
+    """
+    is_remote: bool | None = None
     try:
         if isinstance(target, tuple) and len(target) == 2 and attributes is None:
             target, attributes = target
         if isinstance(target, SpanLink):
             attributes = _decoded(target.attributes) if attributes is None else attributes
             ids = (target.trace_id, target.span_id, f"{target.trace_flags & 0xFF:02x}")
-            return _checked(ids, tracestate or target.trace_state, attributes)
+            return _checked(ids, tracestate or target.trace_state, attributes, target.is_remote)
         if isinstance(target, Mapping):  # headers
+            is_remote = True
             tracestate = tracestate or target.get("tracestate")
             target = target.get("traceparent")
         elif not isinstance(target, str):
@@ -35,7 +41,7 @@ def linked(target: object, attributes: object, tracestate: object) -> _Found | N
                 return _opentelemetry_link(target, attributes, tracestate)
             target = other
         if (ids_found := parse_traceparent(target)) is not None:
-            return ids_found, _text(tracestate), attributes
+            return ids_found, _text(tracestate), attributes, is_remote
     except BaseException as error:  # noqa: BLE001  foreign code: whatever was passed for a link
         reraise_signal(error)
     return None
@@ -47,12 +53,14 @@ def _opentelemetry_link(target: Any, attributes: object, tracestate: object) -> 
     attributes = getattr(target, "attributes", None) if attributes is None else attributes
     state = context.trace_state.to_header() if getattr(context, "trace_state", None) else None
     ids = (f"{context.trace_id:032x}", f"{context.span_id:016x}", f"{int(context.trace_flags) & 0xFF:02x}")
-    return _checked(ids, tracestate or state, attributes)
+    return _checked(ids, tracestate or state, attributes, getattr(context, "is_remote", None))
 
 
-def _checked(ids: tuple[str, str, str], tracestate: object, attributes: object) -> _Found | None:
+def _checked(
+    ids: tuple[str, str, str], tracestate: object, attributes: object, is_remote: bool | None
+) -> _Found | None:
     known = parse_traceparent(f"00-{'-'.join(ids)}")
-    return None if known is None else (known, _text(tracestate), attributes)
+    return None if known is None else (known, _text(tracestate), attributes, is_remote)
 
 
 def _text(tracestate: object) -> str | None:

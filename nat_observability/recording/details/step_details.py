@@ -237,10 +237,10 @@ class StepDetails:
             self._dropped_links += 1
             report_problem("a link was not a traceparent, and was dropped")
             return
-        (trace_id, span_id, flags), state, attributes = found
+        (trace_id, span_id, flags), state, attributes, is_remote = found
         recorded, dropped = self._of_part(attributes, LIMITS.link_attributes)
         self._bytes_left -= 48
-        self._links.append(SpanLink(trace_id, span_id, recorded, state, int(flags, 16), dropped))
+        self._links.append(SpanLink(trace_id, span_id, recorded, state, int(flags, 16), dropped, is_remote))
 
     def set_status(self, status: object, message: object) -> None:
         """Set how the step ends, unless it ends with an exception."""

@@ -153,6 +153,7 @@ def _resource(section: Section, settings: dict[str, Any]) -> dict[str, ResourceV
             except ValueError as error:
                 each.problem(str(error), "value")
         each.rest("it has no effect")
+    settings["resource_schema_url"] = section.text("schema_url")
     detection = section.section("detection/development", "detection")
     detectors = []
     for each in detection.sections("detectors"):

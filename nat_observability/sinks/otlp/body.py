@@ -34,6 +34,7 @@ class BodyMaker:
         compression: "gzip" is level 1 of isal, or of zlib if isal is not installed.
         encoding: "protobuf" or "json", the two that OTLP has.
         dialect: The names of dialects, with commas between them.
+        schema_url: Of the resource.
 
     Raises:
         ValueError: `compression` is neither, or `encoding`; or a dialect does not exist.
@@ -45,12 +46,13 @@ class BodyMaker:
         compression: Compression,
         encoding: Encoding = "protobuf",
         dialect: Dialects = DEFAULT_DIALECT,
+        schema_url: str | None = None,
     ) -> None:
         check_compression(compression)
         if encoding not in ("protobuf", "json"):
             raise ValueError(f"encoding is 'protobuf' or 'json', not {encoding!r}.")
         self._as_json = encoding == "json"
-        self._encoder = SpanEncoder(resource or {}, vocabulary(dialect))
+        self._encoder = SpanEncoder(resource or {}, vocabulary(dialect), schema_url)
         self._new_compressor = _compressor() if compression == "gzip" else None
 
     async def make(self, batch: Batch) -> bytes:

@@ -90,6 +90,7 @@ class OtlpGrpcSink:
             compresses without this pause.
         timeout: Seconds for one call.
         resource: The attributes of the resource.
+        resource_schema_url: The schema URL of these attributes.
         dialect: In which words spans are sent: "genai", "openinference", "langfuse", or several with commas.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
@@ -109,6 +110,7 @@ class OtlpGrpcSink:
         compression: Compression = "none",
         timeout: float = 10.0,
         resource: Resource | None = None,
+        resource_schema_url: str | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
@@ -128,7 +130,7 @@ class OtlpGrpcSink:
                 raise ValueError(f"headers: gRPC cannot send {name!r} as text. Leave it out.")
         self._timeout = check_timeout(timeout)
         check_compression(compression)
-        self._body = BodyMaker(resource, "none", dialect=dialect)
+        self._body = BodyMaker(resource, "none", dialect=dialect, schema_url=resource_schema_url)
         self._tls = ClientTls(
             secure=parts.scheme == "https",
             ca_file=ca_file,

@@ -97,6 +97,7 @@ class OtlpHttpSink:
         encoding: "protobuf", which is smaller and made faster, or "json", which the protocol `http/json` is.
         timeout: Seconds for one request, from connecting to the end of the answer.
         resource: The attributes of the resource.
+        resource_schema_url: The schema URL of these attributes.
         dialect: In which words spans are sent: "genai", "openinference", "langfuse", or several with commas.
         ca_file: Certificates (PEM) to trust instead of the system's.
         client_certificate: The client's certificate (PEM), for a server that asks for one.
@@ -118,6 +119,7 @@ class OtlpHttpSink:
         encoding: Encoding = "protobuf",
         timeout: float = 10.0,
         resource: Resource | None = None,
+        resource_schema_url: str | None = None,
         dialect: Dialects = DEFAULT_DIALECT,
         ca_file: FileName | None = None,
         client_certificate: FileName | None = None,
@@ -127,7 +129,7 @@ class OtlpHttpSink:
         self.where = shown_url(self._url)
         self._headers = SecretHeaders(headers, _RESERVED, url=self._url)
         self._timeout = check_timeout(timeout)
-        self._body = BodyMaker(resource, compression, encoding, dialect)
+        self._body = BodyMaker(resource, compression, encoding, dialect, resource_schema_url)
         self._content_type = _CONTENT_TYPES[encoding]
         self._compression = compression
         self._tls = ClientTls(

@@ -19,7 +19,8 @@ def spans_by_scope(batch: Sequence[Span]) -> list[tuple[SpanOrigin | None, Seque
         key: tuple[object, ...] = ()
         if origin is not None:
             attributes = None if origin.scope_attributes is None else bytes(origin.scope_attributes)
-            key = (origin.scope_name, origin.scope_version, attributes, origin.schema_url)
+            types = tuple(each for each in origin.retyped if each[0].startswith("scope\n"))
+            key = (origin.scope_name, origin.scope_version, attributes, origin.schema_url, types)
         scopes.setdefault(key, (origin, []))[1].append(span)
     return [each for each in scopes.values() if each[1]]
 

@@ -39,6 +39,7 @@ from nat_observability.sinks.otlp.wire_format import (
     attribute_header,
     keep,
     length_delimited,
+    payload_headers,
     varint,
 )
 from nat_observability.version import __version__
@@ -98,15 +99,20 @@ class SpanEncoder:
     Args:
         resource: The attributes of the resource; `service.name` is "unknown_service" if it is missing.
         vocabulary: The dialects of the back end.
+        schema_url: Of the resource.
     """
 
-    def __init__(self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS) -> None:
+    def __init__(
+        self, resource: Resource, vocabulary: Vocabulary = EVERYBODYS, schema_url: str | None = None
+    ) -> None:
         self._vocabulary = vocabulary
         attributes = {"service.name": "unknown_service", **vocabulary.resource(resource)}
         encoded = b"".join(
             attribute(1, *encodable_attribute(str(key), value)) for key, value in attributes.items()
         )
         self._resource = length_delimited(1, encoded)
+        if schema_url is not None:
+            self._resource += length_delimited(3, schema_url.encode())
         scope = length_delimited(1, b"nat_observability") + length_delimited(2, __version__.encode())
         self._scope = length_delimited(1, scope)
         if vocabulary.schema_url is not None:
@@ -121,7 +127,7 @@ class SpanEncoder:
         # The last run of the batch before, which a long one goes on with.
         self._last_run: tuple[Run | None, tuple[bytes, bytes]] = None, (b"", b"")
         self._input, self._output = (
-            _payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
+            payload_headers(vocabulary.payload_name(side)) for side in ("input", "output")
         )
         self._message = PayloadHeaders("llm.input_messages.0.message.content")
         self._metadata = PayloadHeaders(vocabulary.payload_name("metadata"))
@@ -299,6 +305,9 @@ class SpanEncoder:
         if span.status is Status.INCOMPLETE:
             attributes.pop("nat.span.incomplete", None)  # it comes with the status
         flags = _REMOTE_PARENT if parent_id is not None and parent_id == run.parent_span_id else _LOCAL_PARENT
+        if span.origin is not None:
+            flags = _REMOTE_PARENT if span.origin.parent_is_remote else flags
+            flags = b"%b%c%b" % (flags[:2], span.origin.trace_flags & 0xFF, flags[3:])
         parts = [
             ids,
             length_delimited(5, self._vocabulary.span_name(span, attributes).encode()),
@@ -435,15 +444,3 @@ def _recurring(key: str, value: str, values: dict[str, bytes]) -> bytes:
     encoded = attribute(9, key, value)
     keep(values, value, encoded)
     return encoded
-
-
-def _payload_headers(name: str) -> tuple[PayloadHeaders, PayloadHeaders]:
-    """Return the headers of an input or output that is text, and of one that is JSON."""
-    if not name.endswith(".value"):
-        headers = PayloadHeaders(name)
-        return headers, headers
-    texts, documents = (
-        PayloadHeaders(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
-        for kind in ("text/plain", "application/json")
-    )
-    return texts, documents

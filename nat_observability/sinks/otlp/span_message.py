@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import struct
 from collections.abc import Callable
 from hashlib import blake2b
@@ -47,6 +48,7 @@ _STATUS_ERROR = b"\x18\x02"
 STATUS_OK = b"\x7a\x02\x18\x01"
 """The status of a span of another instrumentation that set it to OK."""
 
+_ESCAPED = re.compile(r"\\([\\n])")
 _INCOMPLETE = "The run ended before this step did."
 
 SPAN_KINDS = {
@@ -171,14 +173,14 @@ def retyped(origin: SpanOrigin, place: str, attributes: Attributes) -> Attribute
     for path, kind in origin.retyped:
         if not path.startswith(f"{place}\n"):
             continue
-        rest = path[len(place) + 1 :]
-        name, *inner = rest.split("\n")
-        if name not in attributes:  # it may have line feeds itself
-            name = next((each for each in attributes if f"{rest}\n".startswith(f"{each}\n")), name)
-            inner = rest[len(name) + 1 :].split("\n") if len(rest) > len(name) else []
+        name, *inner = map(_unescaped, path[len(place) + 1 :].split("\n"))
         if name in attributes:
             found[name] = _retyped(found.get(name, attributes[name]), inner, kind)
     return found
+
+
+def _unescaped(name: str) -> str:
+    return _ESCAPED.sub(lambda found: "\n" if found[1] == "n" else "\\", name) if "\\" in name else name
 
 
 def _retyped(value: Any, path: list[str], kind: str) -> Any:
@@ -226,9 +228,15 @@ def _link(link: SpanLink, attributes: Attributes) -> bytes:
             length_delimited(3, link.trace_state.encode()) if link.trace_state else b"",
             *(attribute(4, key, value) for key, value in attributes.items()),
             _count(5, link.dropped_attributes_count),
-            b"\x35" + struct.pack("<I", link.trace_flags & 0xFF) if link.trace_flags else b"",
+            b"\x35" + struct.pack("<I", flags) if (flags := _link_flags(link)) else b"",
         ]
     )
+
+
+def _link_flags(link: SpanLink) -> int:
+    # Bit 8 says that bit 9 does, which is set if the linked span's context came from another process.
+    remote = 0 if link.is_remote is None else 0x300 if link.is_remote else 0x100
+    return link.trace_flags & 0xFF | remote
 
 
 def _count(number: int, count: int) -> bytes:

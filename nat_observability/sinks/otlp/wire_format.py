@@ -212,6 +212,18 @@ class PayloadHeaders(dict[int, bytes]):
         return encoded
 
 
+def payload_headers(name: str) -> tuple[PayloadHeaders, PayloadHeaders]:
+    """Return the headers of an input or output that is text, and of one that is JSON."""
+    if not name.endswith(".value"):
+        headers = PayloadHeaders(name)
+        return headers, headers
+    texts, documents = (
+        PayloadHeaders(name, attribute(9, f"{name.removesuffix('value')}mime_type", kind))
+        for kind in ("text/plain", "application/json")
+    )
+    return texts, documents
+
+
 def keep(cache: dict[KeyT, bytes], key: KeyT, encoded: bytes, longest: int = _CACHED_LENGTH) -> None:
     """Remember what is encoded for a key, unless it is long."""
     if len(encoded) > longest:

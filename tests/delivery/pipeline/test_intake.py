@@ -246,7 +246,7 @@ async def test_g7_a_queue_that_fills_by_bytes_is_processed_before_it_is_full() -
     assert seen.items == []  # it waits for others
     for _ in range(5):
         run.accept(item)
-    await settle()
+    await asyncio.sleep(0.05)  # half of what it would wait for others; on a busy machine in several stretches
     assert len(seen.items) == 6
     await side.close()
 

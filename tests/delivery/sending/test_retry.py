@@ -379,6 +379,23 @@ async def test_g2_a_shutdown_uses_its_time() -> None:
 
 
 @virtual_time
+async def test_g2_a_shutdown_whose_backoff_is_too_long_still_uses_its_time() -> None:
+    """The last try is just before the end, however long the next wait would have been."""
+    back = ScriptedSink(unavailable(), unavailable())
+    ones = [
+        sender(sink, DeliveryLimits(retry_for=1e6, retry_initial=1e6, retry_max=1e6, breaker_failures=1))
+        for sink in (back, ScriptedSink(*times(9, unavailable())))
+    ]
+    sending = [asyncio.create_task(one.send(BATCH)) for one in ones]
+    await settle()
+    for one in ones:
+        one.end_within(20.0)
+    assert await sending[0] == [DELIVERED] * 8
+    assert await sending[1] == [UNSENT] * 8
+    assert now() == pytest.approx(19.5, abs=0.01)
+
+
+@virtual_time
 async def test_g2_a_wait_that_a_back_end_asks_for_beyond_the_end_is_not_waited_for() -> None:
     """It would not take the batch before."""
     one = sender(ScriptedSink(*times(99, unavailable(60.0))))

@@ -8,6 +8,7 @@ import gc
 import threading
 import weakref
 from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,12 @@ from nat_observability.errors import SinkError
 from tests.processes import run_program, skip_without
 
 PATIENCE = 10.0
+
+
+def hang(entered: threading.Event, let_go: threading.Event) -> None:
+    """Make a call that does not return before it is let go."""
+    entered.set()
+    let_go.wait(PATIENCE)
 
 
 def on(loop: asyncio.AbstractEventLoop) -> threading.Thread:
@@ -538,6 +545,51 @@ def test_a_worker_may_have_to_wait_for_the_one_before_it() -> None:
     let_go.set()
     called.result(PATIENCE)
     assert order == ["first", "second"]
+
+
+def test_workers_after_one_that_hangs_take_no_more_threads() -> None:
+    """However often something is tried that hangs: they all go on with its thread, which ends with the last of them."""
+    let_go, entered = threading.Event(), threading.Event()
+    order: list[int] = []
+    before = threading.active_count()
+    worker = BlockingWorker("nat-observability-worker")
+    worker.submit(partial(hang, entered, let_go))
+    assert entered.wait(PATIENCE)
+    for number in range(20):
+        worker.end()
+        worker = BlockingWorker("nat-observability-worker", worker)
+        worker.submit(partial(order.append, number))
+    assert threading.active_count() == before + 1
+    let_go.set()
+    thread = worker.submit(threading.current_thread).result(PATIENCE)
+    assert order == list(range(20))
+    worker.end()
+    thread.join(PATIENCE)
+    assert not thread.is_alive()
+
+
+def test_calls_that_are_given_up_while_another_hangs_keep_nothing() -> None:
+    """Each of them had a batch, and one that hangs may do so for days."""
+    let_go, entered = threading.Event(), threading.Event()
+
+    class Batch:
+        pass
+
+    worker = BlockingWorker("nat-observability-worker")
+    worker.submit(partial(hang, entered, let_go))
+    assert entered.wait(PATIENCE)
+    seen: list[weakref.ref[object]] = []
+    for _ in range(20):
+        batch = Batch()
+        seen.append(weakref.ref(batch))
+        worker.submit(partial(id, batch)).cancel()
+        del batch
+    gc.collect()
+    assert [batch() for batch in seen] == [None] * 20
+    last = worker.submit(lambda: "made")
+    let_go.set()
+    assert last.result(PATIENCE) == "made"
+    worker.end()
 
 
 def test_a_blocking_worker_keeps_nothing_of_a_call_that_is_over() -> None:

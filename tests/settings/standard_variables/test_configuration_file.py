@@ -27,6 +27,7 @@ attribute_limits:
   attribute_value_length_limit: 4096
   attribute_count_limit: 64
 resource:
+  schema_url: https://schema
   attributes_list: "team=a%20b,zone=1"
   attributes:
     - {name: service.name, value: "${OTEL_SERVICE_NAME:-unknown}"}
@@ -88,6 +89,7 @@ def test_every_part_about_traces_is_read(configure: Callable[[str], Path], set_t
     settings = ObservabilitySettings()
     assert settings.service_name == "unknown"
     assert settings.resource_attributes == {"team": "a b", "zone": 2, "replicas": ["a", "b"]}
+    assert settings.resource_schema_url == "https://schema"
     assert settings.resource_detectors == ("host", "service_instance")
     assert (settings.propagators, settings.log_level) == (("tracecontext", "baggage", "b3"), "warning")
     assert (settings.sampling_ratio, settings.sampling_parent_based) == (0.25, True)
@@ -168,7 +170,7 @@ UNSUPPORTED = {
     "logger_provider: {processors: []}": "logger_provider is not supported: logs of the application",
     "instrumentation/development: {python: {}}": "instrumentation/development is not supported: ",
     "surprise: 1": "surprise is not supported: it has no effect",
-    "resource: {schema_url: x}": "resource.schema_url is not supported",
+    "resource: {entities: []}": "resource.entities is not supported",
     "resource: {detection/development: {detectors: [{gcp: }]}}": (
         "resource.detection/development.detectors[0].gcp is not supported: there is no such detector"
     ),

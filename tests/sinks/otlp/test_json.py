@@ -17,7 +17,7 @@ from nat_observability.sinks.file import FileSink
 from nat_observability.sinks.otlp.body import BodyMaker
 from nat_observability.sinks.otlp.http import OtlpHttpSink
 from nat_observability.sinks.otlp.json import SPANS_BETWEEN, json_request
-from nat_observability.sinks.otlp.span_encoder import encode
+from nat_observability.sinks.otlp.span_encoder import SpanEncoder, encode
 from tests.otlp_receiver import Answer, OtlpReceiver, request_from_json
 from tests.sinks.builders import make_span, make_step
 
@@ -34,7 +34,7 @@ def rich_spans() -> list[Span]:
             input="question",
             attributes=attributes,
             events=(SpanEvent("retry", 1_700_000_000_000_000_123, attributes, 2),),
-            links=(SpanLink("ab" * 16, "cd" * 8, attributes, "vendor=1", 1, 3),),
+            links=(SpanLink("ab" * 16, "cd" * 8, attributes, "vendor=1", 1, 3, True),),
             parent_id="ef" * 8,
             dropped_attributes_count=4,
         ),
@@ -44,7 +44,7 @@ def rich_spans() -> list[Span]:
 
 def test_a_decoder_of_protobuf_s_json_reads_the_same_request() -> None:
     """Every field of a rich span: attributes of each type, events, links, status, times, counts."""
-    request = encode(rich_spans(), RESOURCE)
+    request = SpanEncoder(RESOURCE, schema_url="https://schema").encode(rich_spans())
     assert request_from_json(json_request(request)) == ExportTraceServiceRequest.FromString(request)
 
 
@@ -129,7 +129,10 @@ async def test_json_is_compressed_like_protobuf() -> None:
 class TestFile:
     def test_each_line_is_one_request(self, tmp_path: Path) -> None:
         """As the specification of the OTLP file exporter has it."""
-        sink = FileSink(tmp_path / "spans.jsonl", format="otlp_json", resource=RESOURCE)
+        url = "https://schema"
+        sink = FileSink(
+            tmp_path / "spans.jsonl", format="otlp_json", resource=RESOURCE, resource_schema_url=url
+        )
         batches = [rich_spans(), [make_span()]]
         sink.open()
         try:
@@ -138,7 +141,8 @@ class TestFile:
         finally:
             sink.close()
         lines = (tmp_path / "spans.jsonl").read_bytes().splitlines()
-        expected = [ExportTraceServiceRequest.FromString(encode(batch, RESOURCE)) for batch in batches]
+        encoder = SpanEncoder(RESOURCE, schema_url=url)
+        expected = [ExportTraceServiceRequest.FromString(encoder.encode(batch)) for batch in batches]
         assert [request_from_json(line) for line in lines] == expected
 
     def test_steps_are_refused(self, tmp_path: Path) -> None:

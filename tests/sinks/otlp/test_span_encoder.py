@@ -105,7 +105,15 @@ detailed_spans = st.builds(
         st.builds(SpanEvent, words, st.integers(1, 2**64 - 1), objects, counts32), max_size=2
     ).map(tuple),
     links=st.lists(
-        st.builds(SpanLink, *link_ids, objects, st.none() | words, st.integers(0, 3)), max_size=2
+        st.builds(
+            SpanLink,
+            *link_ids,
+            objects,
+            st.none() | words,
+            st.integers(0, 3),
+            is_remote=st.none() | st.booleans(),
+        ),
+        max_size=2,
     ).map(tuple),
     span_kind=st.sampled_from(SpanKind),
     status_message=st.none() | words,
@@ -169,7 +177,11 @@ def check_events_and_links(span: Span, decoded: trace_pb2.Span) -> None:
     assert sorted(exceptions) == ["exception"] * failed
     for link, given_link in zip(decoded.links, span.links, strict=True):
         assert (link.trace_id.hex(), link.span_id.hex()) == (given_link.trace_id, given_link.span_id)
-        assert (link.trace_state, link.flags) == (given_link.trace_state or "", given_link.trace_flags)
+        remote = {None: 0, False: 0x100, True: 0x300}[given_link.is_remote]
+        assert (link.trace_state, link.flags) == (
+            given_link.trace_state or "",
+            given_link.trace_flags | remote,
+        )
         assert python_attributes(link.attributes) == raw_attributes(given_link.attributes)
     assert decoded.dropped_attributes_count == span.dropped_attributes_count
     assert decoded.dropped_events_count == span.dropped_events_count

@@ -16,7 +16,8 @@ from nat_observability.processors.redaction.forms.table import UNNAMED
 from nat_observability.processors.redaction.names.needles import Needle, needles_of, spellings
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.encodings import ESCAPES
-from nat_observability.processors.redaction.text.folding import CONTROLS
+from nat_observability.processors.redaction.text.folding import CONTROLS, ELISIONS
+from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
 from nat_observability.system.fork_hooks import at_fork
 
@@ -24,8 +25,8 @@ BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
 
 _MOST_ENGINES = 16  # sets of rules in one process
-# Between the words of a name: also blanks and dashes beyond ASCII.
-_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]*"
+# Between the words of a name: also blanks and dashes beyond ASCII; as many as are looked at before its last word.
+_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,64}"
 _END_OF_NAME = rb"[-_.]*(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
 _MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
 _BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
@@ -49,8 +50,14 @@ class Kind(IntEnum):
     CONTROL = 5
     WHOLE_NAME = 6
     """It ends with the character behind the name."""
-    FORM = 7
+    RUN = 7
+    """So many token characters in a row that they may be a token."""
+    FORM = 8
     """And the next ones: each form without a name."""
+
+
+# Where they stand does not matter: each is reported once.
+_REPORTED_ONCE = frozenset((Kind.LITERAL, Kind.ESCAPE, Kind.CONTROL, Kind.RUN))
 
 
 class Rules(NamedTuple):
@@ -69,6 +76,24 @@ class Expression(NamedTuple):
     kind: int
 
 
+class _Databases(NamedTuple):
+    """
+    The module, and what is compiled with it.
+
+    Attributes:
+        module: It.
+        first: What every text is looked at with.
+        likely: The names whose values must look random, for texts with such a value; None if there are none.
+        tokens: The tokens, for texts with a run of their characters; None if none are looked for. So many expressions
+            with few letters take as long as all others.
+    """
+
+    module: Any
+    first: Any
+    likely: Any
+    tokens: Any
+
+
 class Engine:
     """
     Finds in one pass where something secret could be.
@@ -84,9 +109,8 @@ class Engine:
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        # The module and two databases: the second has the names whose values must look random.
-        self._ready: tuple[Any, Any, Any] | None = None
-        self._built: tuple[mmap.mmap, ...] | None = None  # the databases, until they are loaded
+        self._ready: _Databases | None = None
+        self._built: tuple[mmap.mmap | None, ...] | None = None  # the databases, until they are loaded
         self._kinds: tuple[int, ...] = ()
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -102,10 +126,9 @@ class Engine:
         """Return what could be secret in `data`, None if nothing could be. It must be ready."""
         ready = self._ready
         assert ready is not None
-        _, database, likely = ready
-        scratch, scratch_of_likely = self._scratch(ready)
+        scratch, scratch_of_likely, scratch_of_tokens = self._scratch(ready)
         found: list[tuple[int, int]] = []
-        database.scan(data, _add, 0, found, scratch)  # by position: by name they take twice as long
+        ready.first.scan(data, _add, 0, found, scratch)  # by position: by name they take twice as long
         if not found:
             return None
         kinds = self._kinds
@@ -113,8 +136,7 @@ class Engine:
         random: list[int] = []
         tokens: list[int] = []
         forms: list[tuple[int, int]] = []
-        has_literal = is_escaped = is_odd = False
-        is_sorted = True
+        has_literal = is_escaped = is_odd = has_run = False
         for number, end in found:
             kind = kinds[number]
             if kind == 0:
@@ -127,20 +149,22 @@ class Engine:
                 names.append(end - 1)
             elif kind >= Kind.FORM:
                 forms.append((kind - Kind.FORM, end))
+            elif kind == Kind.RUN:
+                has_run = True
             elif kind == Kind.LITERAL:
                 has_literal = True
             elif kind == Kind.ESCAPE:
                 is_escaped = True
             else:
                 is_odd = True
-        if random and likely is not None:
-            more: list[tuple[int, int]] = []
-            likely.scan(data, _add, 0, more, scratch_of_likely)
-            if more:
-                names += [end - 1 for _, end in more]
-                is_sorted = False
-        if not is_sorted:
-            names.sort()
+        if random and ready.likely is not None:
+            ready.likely.scan(data, _add_name, 0, names, scratch_of_likely)
+        if has_run and ready.tokens is not None:
+            ready.tokens.scan(data, _add_place, 0, tokens, scratch_of_tokens)
+            tokens.sort()
+        if not (names or random or tokens or forms or has_literal or is_escaped or is_odd):
+            return None
+        names.sort()
         return Sights(names, random, tokens, forms, has_literal, is_escaped, is_odd)
 
     def compile(self) -> bool:
@@ -155,8 +179,11 @@ class Engine:
         needles = needles_of(self._rules.keys) or ()
         expressions = expressions_of(self._rules, needles)
         likely = name_expressions(needle for needle in needles if needle.is_likely)
+        tokens = run_token_expressions() if self._rules.tokens else ()
         self._kinds = tuple(each.kind for each in expressions)
-        self._built = tuple(_database(hyperscan, each) for each in (expressions, likely) if each)
+        self._built = tuple(
+            _database(hyperscan, each) if each else None for each in (expressions, likely, tokens)
+        )
         return True
 
     def _load(self) -> bool:
@@ -166,23 +193,24 @@ class Engine:
             built, self._built = self._built, None
         if built is not None:
             with suppress(Exception):  # then the rest goes without it
-                loaded = [hyperscan.loadb(each[:], hyperscan.HS_MODE_BLOCK) for each in built]
-                self._ready = (hyperscan, loaded[0], loaded[1] if len(loaded) > 1 else None)
+                self._ready = _Databases(
+                    hyperscan, *(each and hyperscan.loadb(each[:], hyperscan.HS_MODE_BLOCK) for each in built)
+                )
             for each in built:
-                each.close()
+                if each is not None:
+                    each.close()
         return self._ready is not None
 
     def renew(self) -> None:
         """In a forked child: replace the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
 
-    def _scratch(self, ready: tuple[Any, Any, Any]) -> tuple[Any, Any]:
+    def _scratch(self, ready: _Databases) -> tuple[Any, Any, Any]:
         try:
-            scratch: tuple[Any, Any] = self._local.scratch
+            scratch: tuple[Any, Any, Any] = self._local.scratch
         except AttributeError:
-            hyperscan, *databases = ready
-            first, second = (each and hyperscan.Scratch(each) for each in databases)
-            scratch = self._local.scratch = first, second
+            first, likely, tokens = (each and ready.module.Scratch(each) for each in ready[1:])
+            scratch = self._local.scratch = first, likely, tokens
         return scratch
 
     def count(self, size: int) -> None:
@@ -248,9 +276,9 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
     if any(needle.is_likely for needle in needles):
         found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
     found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in ESCAPES]
-    found += [
-        Expression(b"\\x%02x" % control[0], ignores_case=False, kind=Kind.CONTROL) for control in CONTROLS
-    ]
+    controls = b"".join(b"\\x%02x" % control[0] for control in CONTROLS)
+    found.append(Expression(b"[" + controls + b"]", ignores_case=False, kind=Kind.CONTROL))
+    found += [Expression(each, ignores_case=False, kind=Kind.CONTROL) for each in ELISIONS]
     found += [
         Expression(re.escape(literal), ignores_case=True, kind=Kind.LITERAL) for literal in rules.literals
     ]
@@ -260,7 +288,9 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
             for number, form in enumerate(UNNAMED)
         ]
     if rules.tokens:
-        found += token_expressions()
+        found += text_token_expressions()
+        run = b"[%b]{%d}" % (re.escape(RUN_CHARACTERS), LEAST_RUN)
+        found.append(Expression(run, ignores_case=False, kind=Kind.RUN))
     return tuple(dict.fromkeys(found))
 
 
@@ -292,8 +322,14 @@ def _any_of(expressions: Iterable[bytes]) -> bytes:
     return b"(?:" + b"|".join(expressions) + b")"
 
 
-def token_expressions() -> Sequence[Expression]:
-    """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
+def text_token_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with a private key or a password in a URL."""
+    patterns = dict.fromkeys(each for recogniser in TEXT_RECOGNISERS for each in recogniser.expressions)
+    return [Expression(pattern, ignores_case=False, kind=Kind.TOKEN) for pattern in patterns]
+
+
+def run_token_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with a token, if that has a run of its characters."""
     patterns: dict[tuple[bytes, bool], None] = {}
     for token in TOKENS:
         rest = _rest_of(token)
@@ -305,8 +341,6 @@ def token_expressions() -> Sequence[Expression]:
         patterns.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
         patterns.update(dict.fromkeys((lead, True) for lead in recogniser.expressions))
     patterns[_DISCORD, False] = None
-    for text_recogniser in TEXT_RECOGNISERS:
-        patterns.update(dict.fromkeys((each, False) for each in text_recogniser.expressions))
     return [Expression(pattern, ignores_case, Kind.TOKEN) for pattern, ignores_case in patterns]
 
 
@@ -336,7 +370,9 @@ def _database(hyperscan: Any, expressions: Sequence[Expression]) -> mmap.mmap:
         ids=list(range(len(expressions))),
         elements=len(expressions),
         flags=[
-            hyperscan.HS_FLAG_DOTALL | (hyperscan.HS_FLAG_CASELESS if each.ignores_case else 0)
+            hyperscan.HS_FLAG_DOTALL
+            | (hyperscan.HS_FLAG_CASELESS if each.ignores_case else 0)
+            | (hyperscan.HS_FLAG_SINGLEMATCH if each.kind in _REPORTED_ONCE else 0)
             for each in expressions
         ],
     )
@@ -355,3 +391,11 @@ def _of(letters: str) -> bytes:
 
 def _add(number: int, start: int, end: int, flags: int, found: list[tuple[int, int]]) -> None:
     found.append((number, end))
+
+
+def _add_place(number: int, start: int, end: int, flags: int, found: list[int]) -> None:
+    found.append(end)
+
+
+def _add_name(number: int, start: int, end: int, flags: int, found: list[int]) -> None:
+    found.append(end - 1)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.needles import Needle, any_of, spellings, stems_of
-from nat_observability.processors.redaction.text.runs import has_any
+from nat_observability.processors.redaction.text.runs import has_any, lower_case
 
 _LONG = 128  # bytes: of a longer word each letter of a name counts
 _LONGEST_REMEMBERED = 64  # bytes
@@ -112,9 +112,13 @@ class Words:
             spelling.encode() for stem in stems if not stem.isascii() for spelling in spellings(stem)
         )
         found = [_literal(number, literal) for number, literal in literals]
-        self._literals = tuple(each for each in found if each.part)
+        parted = tuple(each for each in found if each.part)
         self._anywhere = tuple(each for each in found if not each.part)
-        self._parts = any_of(dict.fromkeys(each.part for each in self._literals))[0]
+        self._parts, letters = any_of(dict.fromkeys(each.part for each in parted))
+        # By the letter at which the expression finds their parts.
+        self._literals: dict[int, list[_Literal]] = {}
+        for each in parted:
+            self._literals.setdefault(each.part[letters[each.part]], []).append(each)
         self._seen = _Seen(set(), set(), {})
         self._pieces: Memory[int, tuple[list[int], list[tuple[int, int]]]] = Memory()
 
@@ -153,13 +157,18 @@ class Words:
             self._add_cut(blank, names)
         if suspicions:
             padded = b" " + blank + b" "
-            lower = blank.lower()
+            lower = lower_case(blank)
             literals: dict[_Literal, None] = {}
             is_spelled = False
+            # Many words need the same ones.
+            near: dict[tuple[bytes, ...], bool] = {(): True}
             for word, suspicion in suspicions.items():
                 if suspicion.needed is not None:
                     # Near the end of a piece, what is needed may be behind that.
-                    if not suspicion.needed or has_any(lower, suspicion.needed):
+                    is_near = near.get(suspicion.needed)
+                    if is_near is None:
+                        is_near = near[suspicion.needed] = has_any(lower, suspicion.needed)
+                    if is_near:
                         self._add_names(padded, word, names)
                     elif is_part:
                         self._add_names(padded[:_NEAR], word, names)
@@ -241,9 +250,8 @@ class Words:
             ):
                 needed = ()
         is_spelled = not word.isascii() and any(word.find(spelling) >= 0 for spelling in self._spelled)
-        literals: tuple[_Literal, ...] = ()
-        if self._parts.search(word) is not None:
-            literals = tuple(each for each in self._literals if each.is_in(word))
+        letters = {word[match.start()] for match in self._parts.finditer(word)}
+        literals = tuple(each for letter in letters for each in self._literals[letter] if each.is_in(word))
         if needed is None and not is_spelled and not literals:
             return None
         return _Suspicion(needed, is_spelled, literals)

@@ -23,11 +23,11 @@ _ARGUMENTS = {
         NetworkCredential
         UsernamePasswordCredentials UsernamePasswordAuthenticationToken PasswordAuthentication PlainTextAuthProvider
         UserPassAuth jwt.encode jwt.sign jwt.verify jwt.decode JWT.encode JWT.decode createHmac pgp_sym_encrypt
-        pgp_sym_decrypt AES_ENCRYPT AES_DECRYPT aes_encrypt aes_decrypt PSCredential""".split(),
+        pgp_sym_decrypt pbkdf2_hmac AES_ENCRYPT AES_DECRYPT aes_encrypt aes_decrypt PSCredential""".split(),
     2: b"PlainAuth getConnection mysqli_connect mysql_connect PDO hash_hmac".split(),
     0: b"""hmac.new Fernet AES.new cookieParser hashpw checkpw gensalt_hash password_hash password_verify bcrypt.hash
         bcrypt.hashSync bcrypt.compare bcrypt.compareSync argon2.hash argon2.verify crypt ChaCha20Poly1305 AESGCM
-        HMAC""".split(),
+        HMAC pbkdf2Sync pbkdf2 scrypt scryptSync""".split(),
 }
 _PLACE_OF = {name: place for place, names in _ARGUMENTS.items() for name in names}
 # What ends in one of these is one too: proxyAuth, MyCredentials.
@@ -44,7 +44,7 @@ LITERALS = (
     b"Auth(", b"auth(", b"redential(", b"redentials(", b"ogin(", b"ign_in(", b"ignIn(", b"uthenticate(", b"Token(",
     b"Authentication(", b"Provider(", b"_connect(", b"etConnection(", b"PDO(", b"wt.", b"WT.", b"mac(", b"mac.new(",
     b"ernet(", b"ES.new(", b"ookieParser(", b"ashpw(", b"eckpw(", b"password_hash(", b"password_verify(", b"bcrypt.",
-    b"argon2.", b"crypt(", b"CRYPT(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
+    b"argon2.", b"crypt(", b"CRYPT(", b"bkdf2", b"cryptSync(", b"20Poly1305(", b"AESGCM(", b"HMAC(",
 )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ BEHIND_ARGUMENT = (
 )
 _ARGUED = re.compile(
     rb"\b(?:getattr|setattr|type|fill|sendKeys|send_keys|setValue|set_value|add_argument|option|Option|Argument|argument|buildConfigField|resValue|\w{0,20}[Mm]ap\.?[Oo]f|ofEntries|json_object|JSON_OBJECT"
-    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc)(?:\s?\(|(?<"
+    rb"|jsonb_build_object|hset|HSET|hmset|HMSET|set_default|SetDefault|getOrDefault|updateIn|assoc|config\.set|cfg\.set|conf\.set|parser\.set|settings\.set|props\.put|settings\.put)(?:\s?\(|(?<"
     rb"=Field) |(?<=resValue) )([^()\n]{0,300}?)"
     rb"\\{0,64}[\"'`]([\w.\x80-\xff-]{1,60})" + BEHIND_ARGUMENT
 )

@@ -93,6 +93,10 @@ _USER_QUOTED = re.compile(
 _USER_VALUE = re.compile(
     rb"[ \t](?:-[a-zA-Z]{0,6}u|--user)[ \t=]{1,8}[^\s:\"'\\]{1,100}:(\\{0,64}[\"'])([^\"'\n]{1,300})"
 )
+_COOKIE = re.compile(
+    rb"[ \t]-b[ \t]{1,8}(?:(\\{0,64}[\"'])(?=[\w.-]{1,100}=))?"
+    rb"((?(1)(?:(?!\1).){4,2000}?(?=\1)|[\w.-]{1,100}=[^\s\"'\\]{3,1000}))"
+)
 _PASS_IN = re.compile(
     rb"(?:-pass(?:in|out|word)?|-passin|-passout)[ \t](\\{0,64}[\"']?)pass:(?:\\{0,64}[\"'])?([^\s\"'\\]{1,200})"
 )
@@ -123,7 +127,6 @@ _POSITIONAL = (
     rb"\bgem push [^\n|;]{0,80}?--key " + _ARGUMENT,
     rb"[ ]/p:" + _ARGUMENT,
     rb"\bwinr[ms]\b[^\n]{0,80}? -p:" + _ARGUMENT,
-    rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})",
     rb"\bConvertTo-SecureString (?:-\w{1,20} ){0,3}(\\{0,64}[\"'])([^\"'\n]{3,200})",
     rb"(?:\bsqlplus(?: -\w{1,4}){0,3} |\bthin:|\b(?:CONNECT|connect|expdp|impdp|sqlldr) )[\w$#]{1,30}/()([^\s@"
     rb"\"']{3,100})(?=@)",
@@ -157,6 +160,10 @@ _WORDS = [
     *((b"", re.compile(expression)) for expression in _POSITIONAL),
     *((word, re.compile(expression)) for word, expression in _POSITIONAL_BEHIND.items()),
 ]
+# What is sent when a program asks for a password.
+_ANSWERED = re.compile(
+    rb"assword[^\n]{0,20}[\"';:\]}\s]{1,8}(?:exp_)?send(?:line)?[ (]{1,2}(\\{0,64}\")([^\"\\\n]{3,200})"
+)
 _NEXT_COMMAND = re.compile(rb"[;&|]\s")
 _PAIRS = re.compile(rb"\brclone config (?:create|update) ([^\n|;]{1,400})")
 _PAIR = re.compile(rb"([A-Za-z_]{1,60})[ =]([^\s\"'=]{3,200})")
@@ -198,6 +205,9 @@ def find_commands(
                 yield from argument(data, match.start(3), match.end(3), match[1], keys)
             for match in _USER_VALUE.finditer(data, begin, end):
                 yield from argument(data, match.start(2), match.end(2), match[1], keys)
+        if name == b"curl":
+            for match in _COOKIE.finditer(data, begin, end):
+                yield *match.span(2), "cookie"
         for match in _PASS_IN.finditer(data, begin, end):
             yield from argument(data, match.start(2), match.end(2), match[1], keys)
     for word, expression in _WORDS:
@@ -211,6 +221,29 @@ def find_commands(
             label = label_of(pair[1], keys)
             if label not in (None, UNSURE):
                 yield from argument(data, *pair.span(2), b"", keys)
+
+
+_MASKED = re.compile(rb"(?:::add-mask::|##vso\[task\.setsecret\])()([^\s\"'\\]{3,300})")
+
+
+def find_masked(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what a job asks its runner to mask."""
+    for match in matches(_MASKED, data):
+        yield from argument(data, match.start(2), match.end(2), match[1], keys)
+
+
+def may_send(data: bytes, at: int) -> bool:
+    """Say whether what is sent may be behind a question that ends there."""
+    return data.find(b"send", at, at + _LONGEST_QUESTION) >= 0
+
+
+_LONGEST_QUESTION = 300  # bytes of its end
+
+
+def find_answers(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    """Find what a script sends to a program that asks for a password."""
+    for match in matches(_ANSWERED, data):
+        yield from argument(data, match.start(2), match.end(2), match[1], keys)
 
 
 _TELLS = re.compile(rb"[^A-Za-z]|[a-z][A-Z]")

@@ -68,23 +68,20 @@ def forms_near(data: bytes, places: Iterable[Place]) -> Mapping[int, Sequence[Pl
     for place in places:
         (unsure if place.is_unsure else sure).append(place)
     found = _CONDITIONS.holding(data, sure)
-    if unsure:
-        found.update(_UNSURE_CONDITIONS.holding(data, unsure))
+    if unsure and (shaped := _UNSURE_CONDITIONS.holding(data, unsure)):
+        # What takes longest is asked last.
+        strong = frozenset(
+            _with_strong_near(data, sorted({place for near in shaped.values() for place in near}))
+        )
+        for number, near in shaped.items():
+            if telling := [place for place in near if place in strong]:
+                found[number] = telling
     return found
 
 
-def telling_places(data: bytes, places: Sequence[Place]) -> tuple[Sequence[Place], Sequence[Place]]:
-    """Return those of some places, in order, at which a name may have a value, and at which that may be in a form."""
-    unsure = [place for place in places if place.is_unsure]
-    if not unsure:
-        return places, places
-    strong = frozenset(_with_strong_near(data, unsure))
-    shaped = [place for place in places if not place.is_unsure or place in strong]
-    if len(shaped) == len(places):
-        return places, places
-    return [
-        place for place in places if not place.is_unsure or place in strong or _is_signed(data, place)
-    ], shaped
+def telling_places(data: bytes, places: Sequence[Place]) -> Sequence[Place]:
+    """Return those of some places, in order, at which a name that a sign follows may have a value."""
+    return [place for place in places if not place.is_unsure or _is_signed(data, place)]
 
 
 _SIGN_BEHIND = re.compile(
@@ -161,6 +158,21 @@ def find_unnamed(data: bytes, literals: Iterable[tuple[int, int]], keys: KeyMatc
     for number, windows in by_form.items():
         for start, stop in windows:
             yield from _find_in(UNNAMED[number], data, start, stop, keys)
+
+
+_MAY_FOLLOW = {number: form.may_follow for number, form in enumerate(UNNAMED) if form.may_follow is not None}
+_MOST_COMPARED = 512  # of the literals of a text: to compare more takes longer than it saves
+
+
+def begun(data: bytes, literals: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Return those of some literals, each with the number of its form, behind which stands what the form needs."""
+    if len(literals) > _MOST_COMPARED or _MAY_FOLLOW.keys().isdisjoint([number for number, _ in literals]):
+        return literals
+    return [
+        (number, end)
+        for number, end in literals
+        if (may_follow := _MAY_FOLLOW.get(number)) is None or may_follow(data, end)
+    ]
 
 
 def find_anywhere(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from nat_observability.processors.redaction.forms.near import (
     LONGEST_NAME,
     LONGEST_VALUE,
+    is_telling,
     label_before,
     label_of,
 )
 from nat_observability.processors.redaction.marks import Found
-from nat_observability.processors.redaction.names.keys import UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.text.windows import matches
 from nat_observability.processors.redaction.values.verdicts import is_harmless, is_mixed
 
@@ -147,6 +148,29 @@ def find_cells(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         named = label_before(data, match.start() if closed is None else closed.start(), keys)
         if named is not None:
             yield from _until_tag(data, match.end(), named[0], keys)
+
+
+# <label>Password</label><input value="x">
+LABELLED = (
+    rb"[ :*]{0,4}</label>(?:\s|\\{1,8}[nrt]){0,8}(?:<(?:div|span|p|br)\b[^<>]{0,100}>(?:\s|\\{1,8}[nrt]){0,8}){0,2}"
+    rb"<input\b([^<>]{0,600})>"
+)
+_LABELLED = re.compile(LABELLED, re.IGNORECASE)
+
+
+def find_labelled(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_LABELLED, data):
+        named = label_before(data, match.start(), keys)
+        if named is None or named[0] == LIKELY:
+            continue
+        for attribute in _ATTRIBUTE.finditer(match[1]):
+            value = attribute[3] or b""
+            if (
+                (attribute[1] or b"").lower() in _HOLDING
+                and is_telling(value)
+                and not is_harmless(keys, named[0], value)
+            ):
+                yield match.start(1) + attribute.start(3), match.start(1) + attribute.end(3), named[0]
 
 
 _ROWS = re.compile(rb"<tr[^<>]{0,100}>(.{0,4000}?)</tr>", re.DOTALL | re.IGNORECASE)

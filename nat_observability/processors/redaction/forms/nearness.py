@@ -82,7 +82,6 @@ _SEPARATORS = re.compile(rb"[,;\t]|\\t")
 _PAIR_HEAD = re.compile(
     rb"(?:[,;\t]|\\t)[ \"'`*_\\]{0,64}[Vv][Aa][Ll](?:[Uu][Ee])?[ \"'`*_\\]{0,64}(?:[\r\n]|(?<=\\)[nr])"
 )
-_BEGIN_OF_ROW = re.compile(rb"(?:\A|\n|\\n)[^\n]{0,96}\Z")
 _AFTER_FIRST = re.compile(rb"[^\n,;\t]{0,96}?(?:[,;\t]|\\{1,8}t)")
 _AFTER_CELL = re.compile(
     rb"(?:[ +]{1,2}[\w.\-\x80-\xff]{1,64}+){0,4}[\"'\\ `*]{0,64}(?:[,;\t]|\\{1,8}[tnr]|\r?\n|\Z|[\"'`])"
@@ -118,11 +117,22 @@ def is_row_of_pair(data: bytes, place: Place) -> bool:
     """Say whether a name may begin a row, of a table with names and values."""
     return (
         _AFTER_FIRST.match(data, place.end) is not None
-        and _BEGIN_OF_ROW.search(data, max(0, place.begin - 100), place.begin) is not None
+        and _is_early_in_row(data, place.begin)
+        and data[max(0, place.begin - 4096) : place.begin].lower().find(b"val") >= 0
         and _PAIR_HEAD.search(data, max(0, place.begin - 4096), place.begin) is not None
     )
 
 
+def _is_early_in_row(data: bytes, at: int) -> bool:
+    """Say whether a line begins shortly before a place."""
+    return (
+        at <= _LONGEST_FIRST
+        or data.rfind(b"\n", at - _LONGEST_FIRST - 1, at) >= 0
+        or data.rfind(b"\\n", at - _LONGEST_FIRST - 2, at) >= 0
+    )
+
+
+_LONGEST_FIRST = 96  # bytes of the first cell
 _LINE_ENDS = re.compile(rb"\n|\r\n|\\\\{0,7}(?:r\\{1,8})?n")
 _LONGEST_ROW = 4096  # bytes of the rest of the head, and of the row below it
 

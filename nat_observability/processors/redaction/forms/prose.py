@@ -15,6 +15,7 @@ from nat_observability.processors.redaction.values.verdicts import (
     is_mixed,
     is_passphrase,
     is_random,
+    is_strong,
     is_word_of_prose,
     is_words,
 )
@@ -45,6 +46,20 @@ BESIDE = (
     rb"|(?=[0-9]{6,12}(?![\w:/.-]*[\w:/-]))|(?=(?:[a-z]{3,20}-){2}))(?!\[redacted:)[^\s\"'`<>()\[\]]{6,256})"
 )
 _BESIDE = re.compile(BESIDE)
+# password (bob): x1y2z3, api key (staging) = x1y2z3, token[prod]: x1y2z3
+QUALIFIED = (
+    rb"[*`]{0,3}[ ]?(?:\([^()\n\"'`\\]{1,48}\)|\[[A-Za-z][^\[\]\n\"'`\\]{0,48}\])[*`]{0,3}[ \t]{0,4}"
+    rb"(?::|=(?![=>~]))[*]{0,3}[ \t]{1,16}"
+    rb"(\\{0,64}[\"'`]?)(?!\[redacted:)(?=[^\s]{0,64}[0-9])(?=[^\s]{0,64}[A-Za-z])([^\s\"'`<>()]{6,512})"
+)
+_QUALIFIED = re.compile(QUALIFIED)
+# my+password+is+x1y2z3, in a form
+SAID_IN_FORM = (
+    rb"(?:\+for\+\w{1,20})?\+(?:is|was|are|=)\+(?!\[redacted:)(?=[^\s&+]{0,64}[0-9])(?=[^\s&+]{0,64}[A-Za-z])"
+    rb"([^\s&+\"'\\]{5,256})"
+)
+_SAID_IN_FORM = re.compile(SAID_IN_FORM)
+_DECLARES = (b"def ", b"func ", b"function ", b"fn ", b"fun ", b"sub ", b"void ", b"async ")
 FROM = rb"(?: \w{1,12}){1,3} from [\"'`]?([^\s\"'`]{5,200})[\"'`]? to [\"'`]?([^\s\"'`]{5,200})"
 _FROM = re.compile(FROM)
 # Codes and words that are listed below their name.
@@ -223,6 +238,32 @@ _REFUSED = re.compile(
     rb"? (?:token|key|secret|"
     rb"credential|session|signature)s?:?[ ](\\{0,64}[\"'`])([\w+/=.~-]{8,512})\1"
 )
+
+
+def find_qualified(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_QUALIFIED, data):
+        named = label_before(data, match.start(), keys)
+        if (
+            named is None
+            or named[0] == LIKELY
+            or data[max(0, named[1] - 16) : named[1]].endswith(_DECLARES)
+            or data[match.end() : match.end() + 1] == b"("
+        ):
+            continue
+        text = match[2].rstrip(b".,;:")
+        if (
+            not is_harmless(keys, named[0], text)
+            and is_telling(text)
+            and (match[0].find(b"[", 0, 2) < 0 or is_strong(text))
+        ):
+            yield match.start(2), match.start(2) + len(text), named[0]
+
+
+def find_said_in_forms(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
+    for match in matches(_SAID_IN_FORM, data):
+        named = label_before(data, match.start(), keys)
+        if named is not None and named[0] != LIKELY and not is_harmless(keys, named[0], match[1]):
+            yield *match.span(1), named[0]
 
 
 def find_refused(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

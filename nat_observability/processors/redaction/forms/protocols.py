@@ -30,6 +30,7 @@ _SQL = re.compile(
     rb"PWD|\bWITH SECRET\s?=|\bSECRET)\s{1,8}N?(\\{0,64}['\"])",
     re.IGNORECASE,
 )
+_IDENTIFIED_BY = re.compile(rb"(?:\s|\\{1,64}[nrtu0-9a-f]){1,16}(?:by|as|with)\b", re.IGNORECASE)
 BEHIND_COMPARED = (
     rb"\\{0,64}[`\"\]]?(?:\s{1,4}(?:(?:NOT\s{1,4})?(?:I?LIKE|IN\s?\(|SIMILAR\s{1,4}TO|REGEXP|RLIKE)|IS(?:\s{1,4}"
     rb"NOT)?(?:\s{1,4}DISTINCT\s{1,4}FROM)?)|\s{0,4}(?:<>|!==?))\s{0,4}\(?N?(\\{0,64}[\"'])"
@@ -94,6 +95,11 @@ def find_mail(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
 
 
 _BARE = re.compile(rb"\bIDENTIFIED\s{1,8}BY\s{1,8}([^\s'\";\\]{4,100})", re.IGNORECASE)
+
+
+def is_identified_by(data: bytes, at: int) -> bool:
+    """Say whether the word that ends there may be of a statement, and not "the objects identified here"."""
+    return _IDENTIFIED_BY.match(data, at) is not None
 
 
 def find_sql(data: bytes, keys: KeyMatcher) -> Iterator[Found]:

@@ -28,14 +28,20 @@ from nat_observability.processors.redaction.forms.code import (
     find_declared,
 )
 from nat_observability.processors.redaction.forms.commands import (
+    find_answers,
     find_commands,
+    find_masked,
     find_options,
     find_redirected,
     find_settings,
+    may_send,
 )
+from nat_observability.processors.redaction.forms.comparing import NEAR_COMPARED, find_asserted, is_text
 from nat_observability.processors.redaction.forms.markup import (
+    LABELLED,
     find_cells,
     find_html_columns,
+    find_labelled,
     find_led,
     find_tags,
 )
@@ -62,13 +68,17 @@ from nat_observability.processors.redaction.forms.prose import (
     FROM,
     IS,
     LISTED,
+    QUALIFIED,
+    SAID_IN_FORM,
     UNDER_HEADING,
     find_below,
     find_beside,
     find_changed,
     find_described,
     find_listed,
+    find_qualified,
     find_refused,
+    find_said_in_forms,
     find_spelled,
     find_stated,
     find_under_headings,
@@ -80,6 +90,7 @@ from nat_observability.processors.redaction.forms.protocols import (
     find_netrc,
     find_pgpass,
     find_sql,
+    is_identified_by,
 )
 from nat_observability.processors.redaction.forms.records import (
     find_automated,
@@ -120,6 +131,7 @@ class Form:
         find: Finds the values in a part of a text.
         near: Says whether the form may be at a name.
         literals: For forms without a name: one of them is in every text with the form.
+        may_follow: Says whether what the form needs may follow it, in this text or in JSON; None if that is not known.
         before: Bytes before the name, or the literal, in which the form is.
         behind: Bytes behind it.
         is_from_line: Whether the form begins with the line of the name.
@@ -128,6 +140,7 @@ class Form:
     find: Find
     near: Condition | None = None
     literals: tuple[bytes, ...] = ()
+    may_follow: Callable[[bytes, int], bool] | None = None
     before: int = 700
     behind: int = 4096
     is_from_line: bool = False
@@ -148,6 +161,7 @@ NAMED: tuple[Form, ...] = (
         ),
         before=200,
     ),
+    Form(find=find_labelled, near=follows(LABELLED, b" :*<", re.IGNORECASE), before=200, behind=1200),
     Form(
         find=find_cells,
         near=both(ahead(b"</"), follows(MORE + AROUND + rb"</", _BEGIN_AROUND + b"<")),
@@ -254,6 +268,19 @@ NAMED: tuple[Form, ...] = (
     Form(find=find_spelled, near=Condition(is_spelled), before=200, behind=600),
     Form(find=find_returned, near=follows(BEHIND_RETURNED, _BLANKS + b"(-:{="), before=100),
     Form(find=find_arguments, near=follows(BEHIND_ARGUMENT, b"\\\"'`"), before=500),
+    Form(find=find_asserted, near=NEAR_COMPARED, before=400),
+    Form(
+        find=find_said_in_forms,
+        near=follows(SAID_IN_FORM, b"+"),
+        before=150,
+        behind=700,
+    ),
+    Form(
+        find=find_qualified,
+        near=follows(QUALIFIED, b" ([*`\"'"),
+        before=150,
+        behind=700,
+    ),
     Form(find=find_compared, near=precedes(COMPARED_BEFORE, 120, _BLANKS + b"=$"), before=300),
     Form(
         find=find_stated,
@@ -313,11 +340,12 @@ UNNAMED: tuple[Form, ...] = (
     Form(
         find=find_commands,
         literals=(
-            b" -u", b" -p", b" -P", b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
+            b" -u", b" -p", b" -P", b" -b ",
+            b" -a", b" -w ", b" -k ", b" -N ", b" -U", b"--user", b"--proxy-user", b"-pass",
             b"htpasswd -", b"vault login", b"rabbitmqctl", b"-stdin", b"/user:", b"<<<", b"--with-token", b"sudo -S",
             b"chpasswd", b"cargo login", b"wandb login", b"railway login", b"authtoken ", b"auth init", b"-oauth.",
             b"-token.", b"http-basic.", b"bundle config", b"mc alias", b"mc config", b"net user", b"wpa_passphrase",
-            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString", b"assword",
+            b"nmcli", b"gem push", b"snmp", b"ipmitool", b" /p:", b"ldap", b"curl ", b"SecureString",
             b"ickServ", b"ICKSERV",
             b"keyvault secret", b"secret set", b"secrets set", b"secrets put", b"put-secret", b" unseal ",
             b"from-literal",
@@ -328,6 +356,15 @@ UNNAMED: tuple[Form, ...] = (
         before=1400,
         behind=1400,
     ),
+    Form(
+        find=find_asserted,
+        literals=(b".equals(", b".send_keys(", b".sendKeys(", b".equal("),
+        may_follow=is_text,
+        before=200,
+        behind=700,
+    ),
+    Form(find=find_masked, literals=(b"add-mask::", b"setsecret]"), before=100, behind=700),
+    Form(find=find_answers, literals=(b"assword",), may_follow=may_send, before=100, behind=700),
     Form(find=find_in_argument_lists, literals=ARGUMENT_LITERALS, before=4096, behind=1400),
     Form(find=find_pgpass, literals=(b":5432:", b":5433:", b":6432:", b":3306:", b":*:"), before=400, behind=700),
     Form(
@@ -336,7 +373,13 @@ UNNAMED: tuple[Form, ...] = (
         before=500,
         behind=2400,
     ),
-    Form(find=find_sql, literals=(b"DENTIFIED", b"dentified", b"PASSWORD '", b"PASSWORD \\"), before=100),
+    Form(
+        find=find_sql,
+        literals=(b"DENTIFIED", b"dentified"),
+        may_follow=is_identified_by,
+        before=100,
+    ),
+    Form(find=find_sql, literals=(b"PASSWORD '", b"PASSWORD \\"), before=100),
     Form(find=find_jwk, literals=(b"kty",), before=4096, behind=8192),
     Form(find=find_kubernetes, literals=(b"Secret", b"stringData"), before=4096 + 200, behind=8192),
     Form(

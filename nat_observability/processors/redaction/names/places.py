@@ -11,7 +11,7 @@ from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.keys import LIKELY, UNSURE, KeyMatcher
 from nat_observability.processors.redaction.names.needles import Needle, any_of, phrases_of
 from nat_observability.processors.redaction.text.randomness import random_places
-from nat_observability.processors.redaction.text.runs import has_any
+from nat_observability.processors.redaction.text.runs import has_any, lower_case
 
 # The characters of a name.
 NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_.-" + bytes(
@@ -219,7 +219,7 @@ class Places:
         word = data[begin:end]
         others = self._others(word)
         if others is not None and not has_any(
-            data[max(0, begin - _LONGEST_BEFORE) : end + _LONGEST_BEFORE].lower(), others
+            lower_case(data[max(0, begin - _LONGEST_BEFORE) : end + _LONGEST_BEFORE]), others
         ):
             return _NOT_A_NAME
         before = _words_before(data, begin)
@@ -227,7 +227,7 @@ class Places:
         behind = [] if behind_match is None else behind_match[0].replace(b"+", b" ").split()
         if not before and not behind:
             return _NOT_A_NAME
-        joined = b"".join([*before, word, *behind]).lower().translate(None, _SEPARATORS)
+        joined = lower_case(b"".join([*before, word, *behind])).translate(None, _SEPARATORS)
         if self._phrases.search(joined) is None and not any(letters in joined for letters in self._open):
             return _NOT_A_NAME
         best = _NOT_A_NAME

@@ -19,8 +19,9 @@ _PASSWORDS = _rows("""
 *senha*
 *^parola *parolă *parola_chiave *palavra_passe *palavra_chave *clave_secreta *clave_privada *clave_de_acceso
 *zugangscode *zugangsschlüssel *zugangsschluessel *api_schlüssel *api_schluessel *geheimer_schlüssel *clé_secrète
-*clé_api
-*cle_api *jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
+*clé_api *clé_accès *clé_authentification *code_accès *jeton_accès *clé_de_chiffrement *clé_de_sécurité
+*cle_api *cle_acces *code_acces *jeton_acces
+*jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
 *пароль*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
@@ -78,7 +79,7 @@ _KEYS = _rows("""
 *airtable_key *heroku_key *algolia_key *mapbox_key *firecrawl_key *anthropic_key *openai_key *gemini_key *google_key
 *aws_key *azure_key *groq_key *cohere_key *mistral_key *hf_key
 *github_key *twilio_key *sendgrid_key *mailgun_key *slack_key *datadog_key *pinecone_key *maps_key *llm_key ~*^key
-~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session ~*^hash_key
+~*^assertion ~*^authentication ~*^sign ~*^license ~*^licence ~*^salt ~*^nonce ~*^webhook ~*^session
 ~*^apikeys ~*^ticket
 """)
 # What such a name is about, if it is not the secret itself: its length, its path, its type.

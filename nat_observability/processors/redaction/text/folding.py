@@ -6,8 +6,11 @@ import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from itertools import accumulate
+from typing import NamedTuple
 
 from nat_observability.processors.redaction.text.runs import has_any
+from nat_observability.processors.redaction.text.windows import LEAST_IN_PARTS, around
 
 # Those that a text written in plain ASCII may have.
 CONTROLS = tuple(bytes((code,)) for code in (0x00, 0x08, 0x0B, 0x0C, 0x7F, 0x01, 0x02, 0x1F))
@@ -52,6 +55,10 @@ _SCRIPTS = bytes(
     else 32
     for code in range(256)
 )
+# What stands in French before a word that begins with a vowel, between the words of a name: clé d'API.
+_ELIDED = r"(?:cl(?:\xe9|e|ef)s?|codes?|jetons?|secrets?|phrase) (d(?:'|\u2019))(?=[a-z\xe0-\xff])"
+_ELISION = re.compile(_ELIDED, re.IGNORECASE)
+ELISIONS = (b" d'", b" D'", b" d\xe2\x80\x99", b" D\xe2\x80\x99")
 _PLAIN = {
     **dict.fromkeys("\u2028\u2029\x85\x0b\x0c", "\n"),
     **dict.fromkeys("\u201c\u201d\u201e\u201f\xab\xbb\u2033", '"'),
@@ -63,9 +70,15 @@ _PLAIN = {
 
 def is_odd(data: bytes) -> bool:
     """Say whether a text may have characters that `fold` changes."""
-    return (not data.isascii() and (ODD_BYTES.search(data) is not None or _is_mixed(data))) or has_any(
-        data, CONTROLS
+    return (
+        (not data.isascii() and (ODD_BYTES.search(data) is not None or _is_mixed(data)))
+        or has_any(data, CONTROLS)
+        or _has_elision(data)
     )
+
+
+def _has_elision(data: bytes) -> bool:
+    return has_any(data, ELISIONS) and _ELISION.search(data.decode(errors="replace")) is not None
 
 
 def _is_mixed(data: bytes) -> bool:
@@ -80,7 +93,9 @@ def hides_letters(data: bytes) -> bool:
     """Say whether a text has characters that may hide the letters of a name, rather than signs and blanks."""
     if data.isascii():
         return is_odd(data)
-    return _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS)
+    return (
+        _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS) or _has_elision(data)
+    )
 
 
 def folded_names(name: str) -> Sequence[str]:
@@ -89,6 +104,8 @@ def folded_names(name: str) -> Sequence[str]:
 
     Where letters of two scripts meet, a word in one of them may stand beside one in the other.
     """
+    for elision in _ELISION.findall(name):
+        name = name.replace(f" {elision}", " ")
     if name.isascii() and name.isprintable():
         return (name,)
     seen = _ODD.sub(_folded_character, name)
@@ -100,8 +117,26 @@ def _plain_letters(match: re.Match[str]) -> str:
     return match[0].translate(_LOOKALIKES)
 
 
+class _Table(dict[int, str | int]):
+    """What each character looks like, for `str.translate`."""
+
+    def __missing__(self, code: int) -> str | int:
+        character = chr(code)
+        looks = _looks_like(character) if _ODD.match(character) is not None else code
+        if len(self) < _MOST_CHARACTERS:
+            self[code] = looks
+        return looks
+
+
+_MOST_CHARACTERS = 16 * 1024
+_TABLE = _Table()
+
+
 def _folded_character(match: re.Match[str]) -> str:
-    character = match[0]
+    return _looks_like(match[0])
+
+
+def _looks_like(character: str) -> str:
     plain = _PLAIN.get(character)
     if plain is not None:
         return plain
@@ -113,7 +148,14 @@ def _folded_character(match: re.Match[str]) -> str:
 
 def _changes(text: str) -> Iterable[tuple[int, int, str]]:
     """Return the characters that look like others, or like nothing, in order: begin, end, and what they look like."""
-    found = [(*match.span(), _folded_character(match)) for match in _ODD.finditer(text)]
+    elisions = [match.span(1) for match in _ELISION.finditer(text)]
+    elided = frozenset(at for span in elisions for at in range(*span))
+    found = [
+        (*match.span(), _folded_character(match))
+        for match in _ODD.finditer(text)
+        if match.start() not in elided
+    ]
+    found = sorted((*found, *((*span, "") for span in elisions))) if elisions else found
     if has_any(text.encode(errors="replace"), _LEADS):
         odd = frozenset(start for start, _, _ in found)
         # Without what is invisible between them, so that nothing hides that they are in one word.
@@ -126,53 +168,108 @@ def _changes(text: str) -> Iterable[tuple[int, int, str]]:
     return found
 
 
+class _Pieces(NamedTuple):
+    """Where each piece of a text begins, in the folded text and in the original: what is unchanged and what is not."""
+
+    at: list[int]
+    original: list[int]
+
+    @staticmethod
+    def of(text: str, changes: Iterable[tuple[int, int, str]], here: int = 0, there: int = 0) -> _Pieces:
+        """Return the pieces of a text that begins at these places."""
+        at: list[int] = []
+        original: list[int] = []
+        reached = 0
+        for start, end, plain in changes:
+            unchanged = len(text[reached:start].encode())
+            at += (here, here + unchanged)
+            original += (there, there + unchanged)
+            here += unchanged + len(plain.encode())
+            there += unchanged + len(text[start:end].encode())
+            reached = end
+        rest = len(text[reached:].encode())
+        at += (here, here + rest)
+        original += (there, there + rest)
+        return _Pieces(at, original)
+
+
 class Folded:
     """
     A text as it looks, in UTF-8.
+
+    Where its parts were in the original is only found out for those that are asked for, in blocks.
 
     Args:
         data: The original.
     """
 
-    __slots__ = ("_at", "_original", "data")
+    __slots__ = ("_begins", "_blocks", "_pieces", "_text", "data")
 
     def __init__(self, data: bytes) -> None:
-        text = data.decode(errors="replace")
-        pieces: list[bytes] = []
-        # Where each piece begins, in the folded text and in the original.
-        self._at: list[int] = []
-        self._original: list[int] = []
-        here = there = reached = 0
-        for start, end, plain in _changes(text):
-            before = text[reached:start].encode()
-            for piece, length in ((before, len(before)), (plain.encode(), len(text[start:end].encode()))):
-                self._at.append(here)
-                self._original.append(there)
-                pieces.append(piece)
-                here += len(piece)
-                there += length
-            reached = end
-        self._at.append(here)
-        self._original.append(there)
-        pieces.append(text[reached:].encode())
-        self.data = b"".join(pieces)
+        text = self._text = data.decode(errors="replace")
+        self._pieces: dict[int, _Pieces] = {}
+        if has_any(data, _LEADS) or _has_elision(data):
+            # What a letter looks like depends on those beside it.
+            changes = list(_changes(text))
+            parts: list[str] = []
+            reached = 0
+            for start, end, plain in changes:
+                parts += (text[reached:start], plain)
+                reached = end
+            self.data = "".join((*parts, text[reached:])).encode()
+            self._blocks: Sequence[str] = (text,)
+            self._begins: list[tuple[int, int]] = [(0, 0)]
+            self._pieces[0] = _Pieces.of(text, changes)
+        else:
+            self._blocks = [text[at : at + _BLOCK] for at in range(0, len(text), _BLOCK)]
+            folded = [block.translate(_TABLE).encode() for block in self._blocks]
+            self.data = b"".join(folded)
+            lengths = zip(
+                accumulate(map(len, folded), initial=0),
+                accumulate((len(block.encode()) for block in self._blocks), initial=0),
+                strict=True,
+            )
+            self._begins = list(lengths)[:-1]
 
-    @property
-    def changes(self) -> Sequence[int]:
-        """Where it differs from the original, in order."""
-        return self._at[1::2]
+    def parts_around_changes(self) -> Sequence[bytes]:
+        """Return the parts of the folded text around what differs from the original: all of it if that is most."""
+        if len(self.data) <= LEAST_IN_PARTS or len(_ODD.findall(self._text)) * _SPARSE > len(self._text):
+            return [self.data]
+        return around(
+            self.data,
+            (at for block in range(len(self._blocks)) for at in self._pieces_of(block).at[1:-1:2]),
+        )
 
     def original(self, start: int, end: int) -> tuple[int, int]:
         """Return the places in the original of a part of the folded text."""
-        first = bisect_right(self._at, start) - 1
-        begin = self._original[first] + start - self._at[first]
-        last = bisect_right(self._at, end - 1) - 1
-        within = end - self._at[last]
-        stop = self._original[last] + within
-        if last + 1 < len(self._at) and self._at[last + 1] == end:
+        pieces = self._pieces_at(start)
+        first = bisect_right(pieces.at, start) - 1
+        begin = pieces.original[first] + start - pieces.at[first]
+        pieces = self._pieces_at(end - 1)
+        last = bisect_right(pieces.at, end - 1) - 1
+        stop = pieces.original[last] + end - pieces.at[last]
+        if last + 1 < len(pieces.at) and pieces.at[last + 1] == end:
             # All of an original character, however long.
-            stop = max(stop, min(self._original[last + 1], stop + 4))
+            stop = max(stop, min(pieces.original[last + 1], stop + 4))
         return begin, stop
+
+    def _pieces_at(self, place: int) -> _Pieces:
+        return self._pieces_of(max(0, bisect_right(self._begins, place, key=_here) - 1))
+
+    def _pieces_of(self, block: int) -> _Pieces:
+        pieces = self._pieces.get(block)
+        if pieces is None:
+            text = self._blocks[block]
+            pieces = self._pieces[block] = _Pieces.of(text, _changes(text), *self._begins[block])
+        return pieces
+
+
+_BLOCK = 4096  # characters
+_SPARSE = 64  # characters for each that differs
+
+
+def _here(begin: tuple[int, int]) -> int:
+    return begin[0]
 
 
 def fold(data: bytes) -> Folded | None:

@@ -59,6 +59,11 @@ class Runs(msgspec.Struct, frozen=True, gc=False):
         return self.joined.find(b"+") >= 0 and has_any(self.joined.lower(), leads)
 
 
+def lower_case(data: bytes) -> bytes:
+    """Return a text in lower case, also its letters beyond ASCII."""
+    return data.lower() if data.isascii() else data.decode(errors="replace").lower().encode()
+
+
 def has_any(data: bytes, needles: Iterable[bytes]) -> bool:
     """Say whether `data` has one of `needles`."""
     find = data.find  # twice as fast as `in`, which tries bytes as a number first

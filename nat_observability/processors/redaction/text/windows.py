@@ -51,6 +51,8 @@ def matches(
 
 _BEFORE_CHANGE, _BEHIND_CHANGE = 4096, 8192  # bytes
 _LONGEST_LINE = 2048  # bytes of one that a window is extended to
+LEAST_IN_PARTS = _BEFORE_CHANGE + _BEHIND_CHANGE
+"""Bytes of a text of which more than one part is looked at."""
 
 
 def around(data: bytes, places: Iterable[int]) -> Sequence[bytes]:
@@ -61,7 +63,7 @@ def around(data: bytes, places: Iterable[int]) -> Sequence[bytes]:
     """
     parts: list[tuple[int, int]] = []
     length = len(data)
-    if length <= _BEFORE_CHANGE + _BEHIND_CHANGE:
+    if length <= LEAST_IN_PARTS:
         return [data]
     for place in places:
         if parts and place + _BEHIND_CHANGE <= parts[-1][1]:

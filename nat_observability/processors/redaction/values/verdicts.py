@@ -225,7 +225,12 @@ _PARTS_OF_URL = re.compile(rb"[/?&=%#:;,.]")
 def is_prose(text: bytes) -> bool:
     """Say whether a text is a sentence: several words, of which some are those of sentences, not of passphrases."""
     words = _SENTENCE.findall(text[:_LONGEST])
-    if len(words) < 3 or b" " not in text or _MIXED_WORD.search(text, 0, _LONGEST) is not None:
+    if (
+        len(words) < 3
+        or b" " not in text
+        or _COOKIES.match(text) is not None
+        or _MIXED_WORD.search(text, 0, _LONGEST) is not None
+    ):
         return False
     common = sum(word.lower() in _WORDS for word in words)
     return (
@@ -235,6 +240,7 @@ def is_prose(text: bytes) -> bool:
     )
 
 
+_COOKIES = re.compile(rb"[\w.-]{1,64}=[^\s;]{0,256};")
 _PASSPHRASE = re.compile(rb"[a-z]{3,14}(?:[ ][a-z]{3,14}){2,11}")
 
 
