@@ -50,7 +50,8 @@ def search(reader: Reader, index: Index, text: str, run_id: str | None, before: 
         answer["runs"] = _by_id(reader, text)
     deadline = time.monotonic() + _PATIENCE
     newest = reader.value("SELECT max(rowid) FROM spans") or 0
-    top = min(before or newest + 1, newest + 1)
+    above = min(newest + 1, (1 << 63) - 1)
+    top = min(before or above, above)
     own = _ids_of(reader, run_id) if run_id is not None else None
     if own is not None:
         top = min(top, max(own, default=0) + 1)

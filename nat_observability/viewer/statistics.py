@@ -11,7 +11,11 @@ from nat_observability.viewer.sidecar.index import Index
 _MOST_ROWS = 200
 _POINTS = 120
 _HOUR_US = 3_600_000_000
-_SUMS = "sum(spans), sum(errors), sum(tokens), sum(prompt), sum(completion), sum(cost)"
+# total() and not sum(), which fails above 64 bits.
+_SUMS = (
+    "sum(spans), sum(errors), CAST(total(tokens) AS INTEGER), CAST(total(prompt) AS INTEGER), "
+    "CAST(total(completion) AS INTEGER), sum(cost)"
+)
 
 
 def statistics(index: Index, by: str, begin: int, end: int | None, only: str | None) -> dict[str, Any]:

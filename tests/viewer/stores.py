@@ -212,6 +212,7 @@ HOSTILE: dict[str, Callable[[], Rows]] = {
     "an id that is a path": lambda: [{"span_id": "../../etc/passwd?x=1#y"}, {"span_id": "%2e%2e%2f"}, {"span_id": ""}, {"span_id": "a b/c"}],
     "an error of 5 MB": lambda: hostile(status="error", error_type="E" * 5000, error_message=_SCRIPT * 100_000, error_traceback="\n" * 50_000),
     "right to left": lambda: hostile(name="مرحبا بالعالم", input="שלום עולם " * 500, input_type="text"),
+    "tokens beyond 64 bits together": lambda: [{"span_id": f"t{at}", "prompt_tokens": 2**63 - 1, "total_tokens": 2**63 - 1, "kind": "LLM"} for at in range(3)],
     "50,000 combining marks": lambda: hostile(name="a" + "̀" * 50_000),
 }  # fmt: skip
 """Makes the spans of each hostile run; what a span lacks is ordinary."""

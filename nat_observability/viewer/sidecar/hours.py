@@ -23,6 +23,7 @@ HOURS_SCHEMA = (
 
 OTHER = "(other)"
 _HOUR_NS = 3_600_000_000_000
+_MOST = 2**63 - 1
 _MOST_KEYS = 500  # of a dimension in one hour
 _PER_DOUBLING = 16  # a bucket is 4.4% wide, so a percentile is at most 2.2% off
 _BLOCK = 100_000
@@ -112,9 +113,11 @@ class Hours:
                 for at in range(6):
                     cell[at] += known[at]
                 merge(durations, [known[6]])
+            # What another program has written may be any number.
+            numbers = (max(-_MOST, min(_MOST, each)) for each in cell[:5])
             self._connection.execute(
                 "INSERT OR REPLACE INTO hours VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (*place, *cell[:6], pack(durations)),
+                (*place, *numbers, cell[5], pack(durations)),
             )
 
     def _count(

@@ -169,6 +169,10 @@ class Index:
                 worked = False
                 if not is_busy(error):
                     self._give_up(error)
+            except (ArithmeticError, TypeError, ValueError) as error:
+                # A cell of a damaged page, which SQLite returns as it is.
+                worked = False
+                self.problem = f"The index cannot be made: {error}. Search and statistics go without it."
             self._tell()
             if not worked:
                 self._wanted.wait(_PERIOD)

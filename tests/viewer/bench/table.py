@@ -91,7 +91,7 @@ class Table:
             name: [row.what for row in judged if row.verdict.startswith(name)]
             for name in ("held", "missed", "none")
         }
-        print(f"\n{len(by_verdict['held'])} of {len(judged)} bars are held.", end=" ")
+        print(f"\n{len(by_verdict['held'])} of {len(judged)} bars are held." if judged else "", end=" ")
         print(f"Load average: {os.getloadavg()[0]:.1f}.", end=" ")
         if self.reference_ms is not None:
             slow = self._slowness

@@ -146,6 +146,10 @@ def _looked_on(table: Table, folder: Path) -> None:
     paced: list[list[float]] = [[], []]
     try:
         for at in range(_ROUNDS + _PACED_ROUNDS):
+            if at == _ROUNDS:
+                for pid in others:
+                    os.kill(pid, signal.SIGCONT)
+                server.wait_for_index()  # what came as fast as it could is not to cost those that follow
             for stopped in (False, True):
                 for pid in others:
                     os.kill(pid, signal.SIGSTOP if stopped else signal.SIGCONT)
