@@ -45,7 +45,7 @@ class Injected:
 
     def __init__(
         self,
-        program: Coroutine[Any, Any, None],
+        program: Coroutine[Any, Any, Any],
         waits: range,
         inject: Inject,
         numbers: Iterator[int] | None = None,
@@ -55,20 +55,20 @@ class Injected:
         self.injected = 0
         self.place = ""
 
-    async def run(self) -> None:
-        """Run the program to its end."""
-        await self._drive()
+    async def run(self) -> Any:
+        """Run the program to its end, and return what it does."""
+        return await self._drive()
 
     @types.coroutine
-    def _drive(self) -> Generator[Any, Any, None]:
+    def _drive(self) -> Generator[Any, Any, Any]:
         task = asyncio.current_task()
         assert task is not None
         error: BaseException | None = None
         while True:
             try:
                 waited_for = self._program.send(None) if error is None else self._program.throw(error)
-            except StopIteration:
-                return
+            except StopIteration as end:
+                return end.value
             error = None
             if next(self._numbers) in self._waits:
                 self.injected += 1
