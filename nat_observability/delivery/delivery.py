@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from nat_observability.processors.processor import Processor
 
 _log = get_logger()
-_LAST_TRIES = 20.0  # seconds at most in which the exit of a process tries a back end that is down
+_LAST_TRIES = 5.0  # seconds at most in which the exit of a process tries a back end that is down
 
 
 class DeliveryHealth(msgspec.Struct, frozen=True):

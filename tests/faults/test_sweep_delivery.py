@@ -125,8 +125,8 @@ class Sweep:
         met = source.met
         where = f"at await {nth} ({met.place if met is not None else 'none'})"
         ledger = delivery.health().ledger
-        # A sink that could not be opened is left alone for a while, and what a spool has waits there.
-        kept = max(ledger.pending, ledger.dropped.get("not_open", 0))
+        # One that has failed is left alone for a while: what the spool has by then waits there, the rest is dropped.
+        kept = ledger.pending + ledger.dropped.get("not_open", 0)
         assert "second" in [item.name for item in sink.taken] or kept >= _ITEMS, (
             f"{where}: {delivery.health()}"
         )
@@ -188,10 +188,11 @@ PLACES = {
     f"{_LOOP}DeliveryLoop._open_at_last > DeliveryLoop._open > DeliveryLoop._save_or_wait",
     f"{_LOOP}DeliveryLoop._open_at_last > DeliveryLoop._open",
     "DeliveryLoop._open_sink",
-    f"{_LOOP}EntryMover.run > EntryMover._sleep",
-    f"{_LOOP}EntryMover.run > EntryMover._fetch > EntryMover._try > SpoolClient.fetch > SpoolClient._call",
-    "EntryMover._send > EntryMover._outcomes > Retry.send > Retry._send > Retry._write",
-    "EntryMover._send > EntryMover._outcomes > Retry.send > Retry._send > Retry._pause",
+    "EntryMover.run > EntryMover._sleep",
+    "EntryMover.run > EntryMover._fetch > EntryMover._try > SpoolClient.fetch > SpoolClient._call",
+    "EntryMover._send > EntryMover._outcomes > EntryMover.send > EntryMover._write",
+    "EntryMover._send > EntryMover._outcomes > EntryMover.send > Retry.send_again > Retry._send > EntryMover._write",
+    "EntryMover._send > EntryMover._outcomes > EntryMover.send > Retry.send_again > Retry._failed > Retry._pause",
     f"{_LOOP}SpoolClient.close > SpoolClient._call",
     f"{_LOOP}DeliveryLoop._close",
 }
