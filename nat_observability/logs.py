@@ -149,7 +149,8 @@ def _is_locked(bound: Any) -> bool:
     if lock is None or not lock.locked():
         return False
     # By another thread, for a moment, or by this one: the collector closes a step while the application writes a line.
-    if is_free := lock.acquire(timeout=_PATIENCE):
+    # If lines wait already, it is not waited for once more.
+    if is_free := lock.acquire(timeout=0.0 if _waiting else _PATIENCE):
         lock.release()
     return not is_free
 

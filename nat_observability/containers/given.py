@@ -104,9 +104,10 @@ class Given:
 
     def made_from(self, **given: providers.Provider[Any]) -> None:
         """Note which providers give what the exporters are made from."""
+        # Before the providers are looked at: an override meanwhile is then a change.
+        self._state = CountedDependency.state
         self._links = [(name, *link) for name, provider in given.items() for link in _overriding(provider)]
         self.inputs = given
-        self._state = CountedDependency.state
         self._last = [(provider, provider.last_overriding) for _, provider, _ in self._links]
         self._foreign = [each for each in self._last if not isinstance(each[0], CountedDependency)]
         self._warned = False

@@ -60,9 +60,10 @@ def _in_lower_case(entry: object) -> object:
     if not isinstance(entry, Mapping) or all(str(key).islower() for key in entry):
         return entry
     named = {"type" if str(key).lower() == "type" else key: value for key, value in entry.items()}
-    return (
-        {str(key).lower(): value for key, value in named.items()} if named.get("type") in BUILT_IN else named
-    )
+    kind = named.get("type")
+    if not isinstance(kind, str) or kind not in BUILT_IN:
+        return named
+    return {str(key).lower(): value for key, value in named.items()}
 
 
 def _is_device(path: str | os.PathLike[str]) -> bool:

@@ -621,3 +621,18 @@ def test_names_that_are_one_in_json_are_kept_apart(inside: Callable[[Any], Any])
         assert isinstance(recorded, msgspec.Raw)
         assert bytes(recorded).count(b'"1":') == 1
         assert b'"1":["a","b"]' in bytes(recorded)
+
+
+@pytest.mark.parametrize("length", [5, 17, 1000])
+def test_a_number_of_a_class_of_ones_own_is_one_among_numbers(length: int) -> None:
+    """Wherever it stands in a list."""
+
+    class Id(int):
+        pass
+
+    numbers = [1] * length
+    for at in (0, length // 2, length - 1):
+        values = [*numbers[:at], Id(7), *numbers[at + 1 :]]
+        captured = capture(values)
+        assert isinstance(captured, msgspec.Raw)
+        assert json.loads(bytes(captured)) == [int(value) for value in values]

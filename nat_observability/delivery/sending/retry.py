@@ -190,7 +190,7 @@ class Retry:
             self._log_retry(error, pause, len(batch))
             await asyncio.sleep(pause)
             return None
-        if self._time() + pause > give_up_at:
+        if not self._hurry.is_set() and self._time() + pause > give_up_at:
             return self._unsent("retry_after" if asked else "retry_for", batch)
         self._log_retry(error, pause, len(batch))
         await self._pause(pause)

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Protocol, TypeVar, TypeVarTuple, Unpack
 
+from nat_observability.delivery import locking
 from nat_observability.delivery.threads.worker import (
     BlockingWorker,
     as_exception,
@@ -184,7 +185,8 @@ class DeliveryThread:
 
     def notify(self, method: Callable[[Exception, bool], None]) -> None:
         """Call one more method as `on_broken`, as long as its object lives. Before that object acquires the loop."""
-        with self._lock:
+        # The deliveries' lock first, as where a lease acquires the loop: the list may have the garbage collector run.
+        with locking.lock, self._lock:
             self._shared_by = [each for each in self._shared_by if each() is not None]
             self._shared_by.append(weakref.WeakMethod(method))
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
+from nat_observability.delivery import locking
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, ResultT, Worker
 from nat_observability.system.fork_hooks import at_fork
@@ -58,9 +58,7 @@ class _WorkerSlot:
         _slots.add(self)
 
     def _reset(self) -> None:
-        # In a forked child the thread does not exist, the lock may be held by a thread that is gone, and the parent's
-        # leases count no longer.
-        self._lock = threading.Lock()
+        # In a forked child the thread does not exist, and the parent's leases count no longer.
         self._term = object()
         self._users = 0
         self._worker: BlockingWorker | None = None
@@ -73,7 +71,7 @@ class _WorkerSlot:
         Raises:
             ThreadRefusedError: No thread can be started.
         """
-        with self._lock:
+        with locking.lock:
             if self._worker is None:
                 self._worker = self._latest = BlockingWorker(self._name, self._latest)
             self._users += 1
@@ -81,7 +79,7 @@ class _WorkerSlot:
 
     def give_back(self, term: object) -> None:
         """Let the thread end with its last user."""
-        with self._lock:
+        with locking.lock:
             if term is not self._term:
                 return
             self._users -= 1

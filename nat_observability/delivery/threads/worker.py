@@ -17,6 +17,7 @@ from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
 
+from nat_observability.delivery import locking
 from nat_observability.errors import GreenThreadsError, SinkError, ThreadRefusedError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
@@ -130,12 +131,11 @@ class _Calls:
     """
     The calls of one thread, in order, from all workers that it has served. None is the end of one of them.
 
-    A call is kept until it is done: a thread that dies loses none.
+    A call is kept until it is done: a thread that dies loses none. All of it is under the deliveries' lock, under which
+    calls are added, and which the garbage collector asks for anywhere.
     """
 
     def __init__(self) -> None:
-        # Reentrant: the garbage collector may end a run while it is held, which saves what the run has recorded.
-        self._lock = threading.RLock()
         self._calls: deque[_Call | None] = deque()
         self._current: _Call | None = None
         self._tokens: SimpleQueue[None] = SimpleQueue()
@@ -152,7 +152,7 @@ class _Calls:
         """Count one more worker if a call is not done yet; return whether there is such a call."""
         if not self._is_served:
             return False
-        with self._lock:
+        with locking.lock:
             is_busy = any(call is not None and not call.done() for call in (self._current, *self._calls))
             self._workers += is_busy
             return is_busy
@@ -161,11 +161,13 @@ class _Calls:
         """Add a call; return whether the thread will make it."""
         if not self._is_served:
             return False
-        with self._lock:
+        with locking.lock:
             if self._is_over:
                 return False
-            # Each try at a sink that hangs adds a call, and cancels it in the end.
-            if self._calls and (last := self._calls[-1]) is not None and last.cancelled():
+            # Each try at a sink that hangs adds a call, and cancels it in the end. While one is asked, the garbage
+            # collector may end a run, which adds another one.
+            last = self._calls[-1] if self._calls else None
+            if last is not None and last.cancelled() and self._calls[-1] is last:
                 self._calls[-1] = call
             else:
                 self._calls.append(call)
@@ -177,7 +179,7 @@ class _Calls:
         while True:
             self._current = None
             self._tokens.get()
-            with self._lock:
+            with locking.lock:
                 self._current = call = self._calls[0]
                 self._calls.popleft()
                 if call is not None:
@@ -189,7 +191,7 @@ class _Calls:
 
     def fail(self, error: Exception) -> None:
         """Fail every call that is not done, because the thread dies."""
-        with self._lock:
+        with locking.lock:
             self._is_over = True
             left = [self._current, *self._calls]
             self._current = None
@@ -219,7 +221,6 @@ class BlockingWorker:
 
     def __init__(self, name: str, after: Worker | None = None) -> None:
         self._name = name
-        self._lock = threading.RLock()
         self._calls: _Calls
         if isinstance(after, BlockingWorker) and after._calls.join_if_busy():
             self._calls = after._calls
@@ -243,7 +244,7 @@ class BlockingWorker:
             ThreadRefusedError: The thread has died, and no other could be started.
         """
         waiting = _Call(call)
-        with self._lock:
+        with locking.lock:
             if not self._calls.put(waiting):
                 self._begin()
                 self._calls.put(waiting)

@@ -402,7 +402,8 @@ def _is_plain(data: bytes) -> bool:
 
 def _is_near(data: bytes, place: Place) -> bool:
     """Say whether a value may belong to a name at a place, in text or in a string of JSON."""
-    if is_recogniser_near(data, place):
+    # An escape in a string of JSON: what it stands for may be a sign.
+    if is_recogniser_near(data, place) or data.startswith(b"\\", place.end):
         return True
     if data.find(b'"', place.end, place.end + _IN_STRING) >= 0 and (
         data.rfind(b'"', max(0, place.begin - _IN_STRING), place.begin) >= 0

@@ -59,7 +59,6 @@ _SIGNED: tuple[_Read, ...] = (
     bedrock.read,
     ollama.read,
     cohere.read,
-    bodies.read,
 )
 _PIECES: tuple[_Read, ...] = (
     chat_completions.read,
@@ -95,10 +94,13 @@ def read_answer(answer: object) -> Answer | None:
 
 def _of_json(answer: object) -> object:
     """Return what a body is the JSON of; of a text only if that is an answer: models are asked for JSON too."""
+    if type(answer) is not str:
+        return bodies.decoded(answer)
+    if not bodies.is_told(answer):
+        return answer
     found = bodies.decoded(answer)
-    if found is answer or type(answer) is not str:
-        return found
-    return answer if _read(found, _SIGNED) is None else found
+    among = (*_SIGNED, bodies.read) if bodies.is_counted(answer) else _SIGNED
+    return answer if found is answer or _read(found, among) is None else found
 
 
 def _read(answer: object, among: tuple[_Read, ...] = ()) -> Draft | None:

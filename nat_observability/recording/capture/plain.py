@@ -187,7 +187,7 @@ def numbers_json(value: Any, most: int) -> bytes | None:
     try:
         _convert((value,), _Numbers)
         data = bounded(value, min(most, _NUMBER * len(value)))
-    except (msgspec.ValidationError, BufferError, ValueError):
+    except (msgspec.ValidationError, BufferError, ValueError, TypeError):  # the last: a class of one's own
         return None
     return data if data.find(b'"') < 0 else None  # a decimal number
 

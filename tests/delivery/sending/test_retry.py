@@ -379,6 +379,16 @@ async def test_g2_a_shutdown_uses_its_time() -> None:
 
 
 @virtual_time
+async def test_g2_a_try_that_was_under_way_when_the_end_began_is_not_the_last() -> None:
+    """Its retry_for is over, and the shutdown's time is not: it is tried again."""
+    one = sender(ScriptedSink(unavailable(), seconds=1.5), DeliveryLimits(retry_for=1.0))
+    sending = asyncio.create_task(one.send(BATCH))
+    await settle()
+    one.end_within(20.0)
+    assert await sending == [DELIVERED] * 8
+
+
+@virtual_time
 async def test_g2_a_shutdown_whose_backoff_is_too_long_still_uses_its_time() -> None:
     """The last try is just before the end, however long the next wait would have been."""
     back = ScriptedSink(unavailable(), unavailable())

@@ -7,15 +7,17 @@ import ctypes
 import gc
 import threading
 import weakref
-from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from nat_observability.delivery import locking
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread
 from nat_observability.delivery.threads.worker import BlockingWorker
 from nat_observability.errors import SinkError
+from nat_observability.testing import wait_until
 from tests.processes import run_program, skip_without
 
 PATIENCE = 10.0
@@ -732,3 +734,59 @@ def test_no_garbage_is_collected_on_a_thread_that_begins() -> None:
         assert not any(ours.values()), ours
         assert gc.isenabled()
     """)
+
+
+def test_g5_a_call_that_comes_while_another_one_is_added_is_made() -> None:
+    """The garbage collector may end a run anywhere, which saves what it has recorded: neither call is lost."""
+    worker, go_on = BlockingWorker("busy"), threading.Event()
+    busy = worker.submit(go_on.wait)
+    wait_until(busy.running)
+    given_up = worker.submit(int)
+    assert given_up.cancel()
+    among: list[Future[str]] = []
+
+    def cancelled() -> bool:
+        given_up.cancelled = lambda: True  # type: ignore[method-assign]
+        among.append(worker.submit(lambda: "among"))
+        return True
+
+    given_up.cancelled = cancelled  # type: ignore[method-assign]
+    added = worker.submit(lambda: "added")
+    go_on.set()
+    assert [added.result(PATIENCE), *(each.result(PATIENCE) for each in among)] == [
+        "added",
+        "among",
+    ]
+    worker.end()
+
+
+def test_g8_a_call_that_is_added_while_another_thread_has_the_lock_locks_nothing_up() -> None:
+    """What is recorded in the middle of adding a call waits for the deliveries' lock, whose holder adds calls too."""
+    worker, go_on, inside = BlockingWorker("busy"), threading.Event(), threading.Event()
+    busy = worker.submit(go_on.wait)
+    wait_until(busy.running)
+    given_up = worker.submit(int)
+    assert given_up.cancel()
+
+    def cancelled() -> bool:
+        inside.set()
+        with locking.lock:
+            return True
+
+    given_up.cancelled = cancelled  # type: ignore[method-assign]
+    adding = threading.Thread(target=worker.submit, args=(int,), daemon=True)
+
+    def hold() -> None:
+        with locking.lock:
+            adding.start()
+            inside.wait(0.1)  # it need not come so far
+            worker.submit(int)
+
+    holding = threading.Thread(target=hold, daemon=True)
+    holding.start()
+    for thread in (holding, adding):
+        thread.join(PATIENCE)
+        assert not thread.is_alive()
+    go_on.set()
+    assert worker.submit(int).result(PATIENCE) == 0
+    worker.end()

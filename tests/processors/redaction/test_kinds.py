@@ -331,6 +331,9 @@ KINDS: dict[str, list[str]] = {
 
 # Nothing in them is secret.
 HARMLESS: list[Any] = [
+    'q=The+password+is+required%2C+please',
+    'a=1&q=%22The+token+is+optional.%22&b=2',
+    'q=the+password+is+wrong%21+try+again',
     'Password strength: weak, fair, good, strong',
     'Passwords: 3 of 5 users have weak ones.',
     'let token = env::var("API_TOKEN")?;\nlet password = rpassword::prompt_password("Password: ")?;\nstruct Auth { token: String, secret: Option<String> }\nmatch token { Token::Ident(name) => name, Token::Number(n) => n.to_string() }\n',
@@ -399,6 +402,14 @@ def left_of(redactor: Redactor, value: Any) -> str:
     """Return what leaves of a value, as a text."""
     left = redactor(a_span(value)).input
     return left if isinstance(left, str) else bytes(left or b"").decode()
+
+
+@pytest.mark.parametrize("name", ["password", "db_password", "passwd", "token", "api_key"])
+def test_a_value_behind_a_tab_in_a_long_string_is_found(name: str) -> None:
+    """In JSON the tab is an escape; the quotes of its string are far away."""
+    long = "The agent looked at the documents. " * 20
+    for value in ({"content": f"{long}\n{name}\tk9Xm2Qw7Tz\n{long}"}, f"{long}\n{name}\tk9Xm2Qw7Tz\n{long}"):
+        assert "k9Xm2Qw7Tz" not in left_of(REDACTOR, value)
 
 
 @pytest.mark.parametrize("kind", KINDS)

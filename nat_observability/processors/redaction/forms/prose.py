@@ -54,9 +54,16 @@ QUALIFIED = (
 )
 _QUALIFIED = re.compile(QUALIFIED)
 # my+password+is+x1y2z3, in a form
+# Not over what a blank, a quote, a comma, a colon or a bracket is encoded as, nor told by the digits of a code.
+_IN_FORM = rb"(?:[^\s&+\"'\\%]|%(?!2[027Cc]|3[Aa]|[57][BbDd])[0-9A-Fa-f]{2})"
 SAID_IN_FORM = (
-    rb"(?:\+for\+\w{1,20})?\+(?:is|was|are|=)\+(?!\[redacted:)(?=[^\s&+]{0,64}[0-9])(?=[^\s&+]{0,64}[A-Za-z])"
-    rb"([^\s&+\"'\\]{5,256})"
+    rb"(?:\+for\+\w{1,20})?\+(?:is|was|are|=)\+(?!\[redacted:)(?="
+    + _IN_FORM
+    + rb"{0,64}?[0-9])(?="
+    + _IN_FORM
+    + rb"{0,64}?[A-Za-z])("
+    + _IN_FORM
+    + rb"{5,256})"
 )
 _SAID_IN_FORM = re.compile(SAID_IN_FORM)
 _DECLARES = (b"def ", b"func ", b"function ", b"fn ", b"fun ", b"sub ", b"void ", b"async ")

@@ -17,9 +17,12 @@ from nat_observability.recording.answers.fields import (
     some_items,
     text_of,
 )
-from nat_observability.recording.capture import MAX_BYTES
 
 METRICS = "amazon-bedrock-invocationMetrics"
+_LONGEST_TEXT = 64 * 1024  # characters; what is decoded is decoded on the caller's thread
+_LONGEST = 256 * 1024  # bytes
+_COUNTS_BESIDE = ('TokenCount"', 'token_count"', 'generated_tokens"')
+_COUNTS = ('"usage', 'eval_count"', *_COUNTS_BESIDE)
 _HEADERS = {
     "inputTokens": "x-amzn-bedrock-input-token-count",
     "outputTokens": "x-amzn-bedrock-output-token-count",
@@ -34,12 +37,22 @@ def decoded(answer: object) -> object:
     if kind is bytes or kind is bytearray or kind is str:
         body: Any = answer
         first = body[:1]
-        if first in (b"{", b"[", "{", "[") and len(body) <= MAX_BYTES:
+        if first in (b"{", b"[", "{", "[") and len(body) <= _LONGEST:
             try:
                 return msgspec.json.decode(body)
             except (msgspec.MsgspecError, UnicodeError, RecursionError, ValueError):
                 pass
     return answer
+
+
+def is_told(text: str) -> bool:
+    """Whether a text may be a server's body, and not JSON that a model was asked for: servers count tokens."""
+    return text[:1] in ("{", "[") and len(text) <= _LONGEST_TEXT and any(map(text.__contains__, _COUNTS))
+
+
+def is_counted(text: str) -> bool:
+    """Whether a text has the counts of a body that has few other signs."""
+    return any(map(text.__contains__, _COUNTS_BESIDE))
 
 
 def unwrapped(event: object) -> object:
