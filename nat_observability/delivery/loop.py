@@ -206,8 +206,11 @@ class DeliveryLoop:
                     return
                 # A task of its own: what wakes it need not pass through this one.
                 moving = self._loop.create_task(self._mover.run(), name=f"entries of {self._name}")
-                if not await moving:
-                    return
+                try:
+                    if not await moving:
+                        return
+                finally:
+                    moving.cancel()
                 if self._spool is not None:
                     await self._spool.close()
                 await self._close()

@@ -403,11 +403,14 @@ class SpoolClient:
             finally:
                 self._report()
 
-        worker = self._worker
-        if worker is None:
-            raise SinkError(str(self._spool.directory), "is not open", "Take a lease of the delivery first.")
+        with locking.lock:  # so that it comes before what `end` submits
+            if (worker := self._worker) is None:
+                raise SinkError(
+                    str(self._spool.directory), "is not open", "Take a lease of the delivery first."
+                )
+            waiting = worker.submit(reported)
         # Shielded: cancelled before it began, it would leave its entries neither in the queue nor in the spool.
-        return await asyncio.shield(asyncio.wrap_future(worker.submit(reported)))
+        return await asyncio.shield(asyncio.wrap_future(waiting))
 
     def _submit_save(self, worker: Worker) -> None:
         # First: the garbage collector may end a run meanwhile, which comes here.
@@ -435,9 +438,10 @@ class SpoolClient:
             accounting.wake_up()  # there may be something to send now
 
     def _later(self, call: Callable[[], None]) -> Future[None] | None:
-        if (worker := self._worker) is None:
-            return None
-        try:
-            return worker.submit(call)
-        except ThreadRefusedError:
-            return None  # its thread has died, and no other can be started: the record is delivered again
+        with locking.lock:
+            if (worker := self._worker) is None:
+                return None
+            try:
+                return worker.submit(call)
+            except ThreadRefusedError:
+                return None  # its thread has died, and no other can be started: the record is delivered again

@@ -221,6 +221,7 @@ class BlockingWorker:
 
     def __init__(self, name: str, after: Worker | None = None) -> None:
         self._name = name
+        self._is_ended = False
         self._calls: _Calls
         if isinstance(after, BlockingWorker) and after._calls.join_if_busy():
             self._calls = after._calls
@@ -248,11 +249,15 @@ class BlockingWorker:
             if not self._calls.put(waiting):
                 self._begin()
                 self._calls.put(waiting)
+                if self._is_ended:  # a call that came late must not keep a thread
+                    self._calls.put(None)
         return waiting
 
     def end(self) -> None:
         """Let the thread end after the calls that were submitted; returns at once."""
-        self._calls.put(None)
+        with locking.lock:
+            self._is_ended = True
+            self._calls.put(None)
 
 
 def _work(calls: _Calls) -> None:

@@ -790,3 +790,14 @@ def test_g8_a_call_that_is_added_while_another_thread_has_the_lock_locks_nothing
     go_on.set()
     assert worker.submit(int).result(PATIENCE) == 0
     worker.end()
+
+
+def test_a_call_that_comes_after_the_end_keeps_no_thread() -> None:
+    """It is made all the same: somebody may wait for it."""
+    worker = BlockingWorker("late")
+    first = worker.submit(threading.current_thread).result(PATIENCE)
+    worker.end()
+    first.join(PATIENCE)
+    late = worker.submit(threading.current_thread).result(PATIENCE)
+    late.join(PATIENCE)
+    assert not late.is_alive()
