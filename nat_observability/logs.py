@@ -124,7 +124,7 @@ def is_writing() -> bool:
 
 
 _LOCKED = (structlog.PrintLogger, structlog.WriteLogger, structlog.BytesLogger)
-_PATIENCE = 0.1  # seconds
+_PATIENCE = 0.25  # seconds
 _waiting: deque[tuple[Logger, str, int, str, dict[str, object]]] = deque(maxlen=1000)
 
 
@@ -147,11 +147,14 @@ def _is_locked(bound: Any) -> bool:
     logger = getattr(bound, "_logger", None)
     lock = getattr(logger, "_lock", None) if isinstance(logger, _LOCKED) else None
     if lock is None or not lock.locked():
+        _thread.waited_for = None
         return False
     # By another thread, for a moment, or by this one: the collector closes a step while the application writes a line.
-    # If lines wait already, it is not waited for once more.
-    if is_free := lock.acquire(timeout=0.0 if _waiting else _PATIENCE):
+    # Once a thread has waited for it in vain, its next lines do not.
+    is_free = lock.acquire(timeout=0.0 if getattr(_thread, "waited_for", None) is lock else _PATIENCE)
+    if is_free:
         lock.release()
+    _thread.waited_for = None if is_free else lock
     return not is_free
 
 
