@@ -36,6 +36,10 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self._clock.now
 
+    async def shutdown_default_executor(self, timeout: float | None = None) -> None:
+        """Wait for the threads as long as it takes: the 300 s that a runner gives them would be over at once."""
+        await super().shutdown_default_executor()
+
     def pass_time(self, seconds: float) -> None:
         """Let time pass at once, as while a callback is busy."""
         self._clock.now += seconds
