@@ -52,7 +52,7 @@ class Sampler:
     """
 
     def __init__(self, part: Callable[[FrameType | None], str]) -> None:
-        self.parts: Counter[str] = Counter()
+        self.parts: Counter[str] = Counter()  # nanoseconds
         self._part = part
         self._used: dict[int, float] = {}
         self._stopped = threading.Event()
@@ -95,7 +95,7 @@ class Sampler:
             return
         since, self._used[ident] = used - self._used.get(ident, used), used
         if since > 0:
-            self.parts[self._part(frame)] += since  # type: ignore[assignment]
+            self.parts[self._part(frame)] += round(since * 1e9)
 
 
 def package_of(frame: FrameType | None) -> str:
@@ -215,8 +215,10 @@ async def _imports(given: str, seconds: float) -> Counter[str]:
     for name, took in found.items():
         if name not in known:
             steps = name.split(".")
-            parts[f"importing {'/'.join(steps[:2] if steps[0] == _PACKAGE else steps[:1])}"] += took  # type: ignore[assignment]
-    parts["all but imports"] += max(0.0, more - parts.total())  # type: ignore[assignment]
+            parts[f"importing {'/'.join(steps[:2] if steps[0] == _PACKAGE else steps[:1])}"] += round(
+                took * 1e6
+            )
+    parts["all but imports"] += max(0, round(more * 1e6) - parts.total())
     return parts
 
 

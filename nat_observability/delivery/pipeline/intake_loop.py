@@ -34,7 +34,7 @@ class Work(Protocol):
     """What an intake does there. All but `run` is called under the lock."""
 
     async def run(self, running: Running) -> None:
-        """Work until this is no longer how the loop runs, or there is no user left."""
+        """Work until the intake runs on another event loop, or has no user left."""
         ...
 
     def wake_up(self) -> None:

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 
 import msgspec
 
-from tests.viewer.browser.chromium import ROOT
+from tests.viewer.browser.chromium import ROOT, ui_command
 
 
 def cpu_ms(pid: int) -> float:
@@ -34,17 +34,9 @@ class ViewerServer:
 
     def __init__(self, path: Path, *options: str) -> None:
         began = time.monotonic()
-        command = [
-            sys.executable,
-            "-m",
-            "nat_observability.cli",
-            "ui",
-            str(path),
-            "--no-browser",
-            "--port",
-            "0",
-        ]
-        self.process = subprocess.Popen([*command, *options], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(
+            ui_command(path, *options), cwd=ROOT, stdout=subprocess.PIPE, text=True
+        )
         assert self.process.stdout is not None
         lines = (re.match(r"(http://\S+/)#token=(\S+)", line) for line in self.process.stdout)
         found = next(line for line in lines if line)

@@ -39,21 +39,18 @@ def chromium_path() -> str:
     pytest.exit("No Chromium is installed. On Debian: apt-get install chromium", returncode=1)
 
 
+def ui_command(path: Path, *options: str) -> list[str]:
+    """The command that serves a store's viewer on a free port, and prints its address."""
+    ui = [sys.executable, "-m", "nat_observability.cli", "ui", str(path)]
+    return [*ui, "--no-browser", "--port", "0", *options]
+
+
 @contextmanager
 def serving(path: Path, *options: str, errors: IO[bytes] | None = None) -> Iterator[str]:
     """A viewer of the store as its command starts it; yields the address that it prints."""
-    command = [
-        sys.executable,
-        "-m",
-        "nat_observability.cli",
-        "ui",
-        str(path),
-        "--no-browser",
-        "--port",
-        "0",
-        *options,
-    ]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
+    with subprocess.Popen(
+        ui_command(path, *options), cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True
+    ) as process:
         assert process.stdout is not None
         try:
             for line in process.stdout:
