@@ -489,6 +489,35 @@ def test_models_in_models_are_looked_through_in_vain_for_a_part_of_the_budget() 
     assert text(Model(handoffs=floats)) == {"handoffs": floats}
 
 
+class Computing(pydantic.BaseModel):
+    """A model with a property that its dump would run."""
+
+    name: str = "x"
+    inner: Any = None
+
+    @pydantic.computed_field
+    def orders(self) -> int:
+        Counting.looks += 1
+        return 1
+
+
+@pytest.mark.parametrize(
+    ("value", "recorded"),
+    [
+        (Computing(), {"name": "x", "inner": None}),
+        ([Computing(), Computing()], [{"name": "x", "inner": None}] * 2),
+        (Model(handoffs=[Computing()]), {"handoffs": [{"name": "x", "inner": None}]}),
+        (Computing(inner=b"bytes"), {"name": "x", "inner": "bytes"}),
+        ({"model": Computing(inner=[1])}, {"model": {"name": "x", "inner": [1]}}),
+    ],
+)
+def test_computed_fields_are_not_run(value: object, recorded: object) -> None:
+    """They are the application's code, which may query a database or never return; only what is there is recorded."""
+    Counting.looks = 0
+    assert text(value) == recorded
+    assert Counting.looks == 0
+
+
 class Earlier(pydantic.v1.BaseModel):
     name: str = "x"
     api_key: str = pydantic.v1.Field(repr=False)

@@ -121,7 +121,8 @@ class Scan:
                 left.extend(dict.values(value))
             elif isinstance(getattr(kind, "model_fields", None), dict):
                 self.nodes -= VALUE
-                if model_info(kind).hidden or (value is not model and "__repr__" in own_methods(kind)):
+                info = model_info(kind)
+                if info.hidden or info.computes or (value is not model and "__repr__" in own_methods(kind)):
                     return False
                 left.extend(value.__dict__.values())
                 left.append(getattr(value, "__pydantic_extra__", None))
@@ -138,6 +139,7 @@ class ModelInfo:
     hidden: frozenset[str]
     serialized: frozenset[str]
     whole: bool  # by a serializer for all of it
+    computes: bool  # fields that are properties, which a dump would run: they may query a database, or never return
 
 
 @functools.lru_cache(maxsize=1024)
@@ -155,6 +157,7 @@ def model_info(kind: Any) -> ModelInfo:
         frozenset(name for name, info in fields.items() if info.repr is False),
         frozenset(serialized),
         bool(getattr(decorators, "model_serializers", {})),
+        bool(getattr(decorators, "computed_fields", {})),
     )
 
 
