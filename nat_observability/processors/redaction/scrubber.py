@@ -22,7 +22,7 @@ from nat_observability.processors.redaction.marks import (
     without_labels,
 )
 from nat_observability.processors.redaction.memory import Beginnings, Memory
-from nat_observability.processors.redaction.names.keys import KeyMatcher
+from nat_observability.processors.redaction.names.keys import KeyMatcher, with_letters_apart
 from nat_observability.processors.redaction.names.needles import joined_letters, needles_of
 from nat_observability.processors.redaction.personal import FINDERS
 from nat_observability.processors.redaction.rules import Pattern
@@ -90,6 +90,8 @@ class Scrubber:
         *,
         prefilter: bool = True,
     ) -> None:
+        joined = joined_letters(key for key in keys if key not in _DEFAULT)
+        keys = with_letters_apart(keys)
         self._keys = KeyMatcher(keys)
         self._builtin = frozenset(name for name in patterns if isinstance(name, str))
         self._patterns = tuple(pattern for pattern in patterns if isinstance(pattern, Pattern))
@@ -109,7 +111,7 @@ class Scrubber:
         self.search = Search(
             names=self._keys,
             needles=needles_of(keys),
-            joined=joined_letters(key for key in keys if key not in _DEFAULT),
+            joined=joined,
             tokens=self._builtin,
             literals=literals,
             finders=[FINDERS[name] for name in personal],

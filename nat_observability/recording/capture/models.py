@@ -139,7 +139,9 @@ class ModelInfo:
     hidden: frozenset[str]
     serialized: frozenset[str]
     whole: bool  # by a serializer for all of it
-    computes: bool  # fields that are properties, which a dump would run: they may query a database, or never return
+    computes: (
+        bool  # fields that are properties, which a dump would run: they may query a database, or never return
+    )
 
 
 @functools.lru_cache(maxsize=1024)

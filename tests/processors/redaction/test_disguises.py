@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import unicodedata
+from typing import Literal
 
 import msgspec
 import pytest
@@ -39,6 +41,35 @@ def test_letters_of_other_scripts_hide_no_name(text: str) -> None:
     assert SECRET not in left_of(text)
     name, _, _ = text.partition(":" if ":" in text else "=")
     assert SECRET not in left_of({name: SECRET})
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "contrase\u00f1a",
+        "\u015fifreniz",
+        "m\u1eadt kh\u1ea9u",
+        "cl\u00e9 d'acc\u00e8s",
+        "\u03ba\u03c9\u03b4\u03b9\u03ba\u03cc\u03c2",
+        "\u30d1\u30b9\u30ef\u30fc\u30c9",
+        "\ube44\ubc00\ubc88\ud638",
+        "\u043f\u0430\u0440\u043e\u043b\u0430",
+        "l\u00f6senord",
+        "mot de passe",
+    ],
+)
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_accents_apart_hide_no_name(name: str, form: Literal["NFC", "NFD"]) -> None:
+    """As some file systems and keyboards write them: in texts, after other words, and in names of fields."""
+    written = unicodedata.normalize(form, name)
+    for text in (
+        f"{written}: {SECRET}",
+        f"{written}={SECRET}",
+        json.dumps({written: SECRET}, ensure_ascii=False),
+    ):
+        assert SECRET not in left_of(text)
+        assert SECRET not in left_of("words of a text " * 30 + "\n" + text)
+    assert SECRET not in left_of([{"a": 1, written: SECRET}])
 
 
 @pytest.mark.parametrize(

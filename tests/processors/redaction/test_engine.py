@@ -16,6 +16,7 @@ from benchmarks.redaction_corpus.score import cases
 from nat_observability.processors import DEFAULT_KEYS, DEFAULT_PATTERNS, Pattern
 from nat_observability.processors.redaction.first_look.engine import BYTES_BEFORE_COMPILING, Engine, engine_of
 from nat_observability.processors.redaction.marks import Marks
+from nat_observability.processors.redaction.names.keys import with_letters_apart
 from nat_observability.processors.redaction.scrubber import Scrubber
 from nat_observability.recording.capture import capture
 from nat_observability.testing import until
@@ -32,7 +33,7 @@ SCRUBBER = Scrubber(KEYS, DEFAULT_PATTERNS, (), Marks(None))
 
 def compiled(keys: tuple[str, ...] = KEYS, *, tokens: bool = True) -> Engine:
     """An engine that is ready, apart from those that redactors share."""
-    engine = engine_of(keys, tokens=tokens)
+    engine = engine_of(with_letters_apart(keys), tokens=tokens)
     assert engine is not None
     if not engine.is_ready and not engine.compile():
         pytest.skip("hyperscan is not installed")

@@ -293,6 +293,7 @@ NEARLY_MISSED = (
     "a\\ttoken\\n=\\tW",
     "pass=PASSWD a=u",
     "PASSORD         V=a",
+    '{"chave - de - acesso":"hunter2x"}',
     "PRIVATEKEY->10.1ti",
     "PRIVATEKEY-->pard10",
     "Bearer ]=sig==%",

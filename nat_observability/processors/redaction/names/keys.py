@@ -11,7 +11,7 @@ from nat_observability.errors import InvalidPatternError
 from nat_observability.processors.redaction.memory import Memory
 from nat_observability.processors.redaction.names.needles import UNSURE as UNSURE
 from nat_observability.processors.redaction.names.needles import any_of, needles_of, stems_of
-from nat_observability.processors.redaction.text.folding import folded_names
+from nat_observability.processors.redaction.text.folding import folded_apart, folded_names
 
 LIKELY = "likely_secret"
 """The label of names that have a secret value only if it looks random."""
@@ -168,6 +168,15 @@ class _Keys:
 @lru_cache(maxsize=64)
 def _compiled(keys: tuple[str, ...]) -> _Keys:
     return _Keys(keys)
+
+
+def with_letters_apart(keys: Iterable[str]) -> list[str]:
+    """Return keys, and those with accents also as they are if the accents are characters of their own."""
+    return [
+        each
+        for key in keys
+        for each in ((key,) if key.isascii() else dict.fromkeys((key, folded_apart(key))))
+    ]
 
 
 class KeyMatcher:

@@ -20,7 +20,8 @@ NAME_CHARACTERS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ01234567
 _LONGEST_WORD = 256  # bytes; of a longer one only so many are looked at
 _REST_OF_WORD = re.compile(rb"[A-Za-z0-9_.\-\x80-\xff]{0,256}+")
 _MOST_WORDS = 4  # before the letters
-_WORDS_BEHIND = re.compile(rb"(?:[ +]{1,4}[A-Za-z0-9_.\-\x80-\xff]{1,64}){1,3}")
+# Dashes between blanks are no words.
+_WORDS_BEHIND = re.compile(rb"(?:[ +]{1,4}(?:[-_.]{1,4}[ +]{1,4})?[A-Za-z0-9_.\-\x80-\xff]{1,64}){1,3}")
 _LONGEST_BEFORE = 128  # bytes
 _MOST_PARTNERS = 24  # of a word; more take longer to look for
 _LONGEST_REMEMBERED = 64  # bytes
@@ -259,7 +260,7 @@ def _words_before(data: bytes, at: int) -> list[bytes]:
     words: list[bytes] = []
     for piece in reversed(data[max(0, at - _LONGEST_BEFORE) : at].replace(b"+", b" ").split(b" ")):
         word = piece[len(piece.rstrip(NAME_CHARACTERS)) :]
-        if word:
+        if word.strip(b"-_."):
             words.append(word)
         if len(words) == _MOST_WORDS or len(word) < len(piece):
             break

@@ -22,7 +22,7 @@ _PASSWORDS = _rows("""
 *clé_api *clé_accès *clé_authentification *code_accès *jeton_accès *clé_de_chiffrement *clé_de_sécurité
 *cle_api *cle_acces *code_acces *jeton_acces
 *jeton *lozinka* *lozenka* *heslo* *haslo *hasło *jelszó* *jelszo* *^sifre *şifre* *kata_sandi* *mật_khẩu*
-*пароль*
+*пароль* *парола*
 *пароля *密码* *密碼* *口令 *パスワード* *暗証番号* *비밀번호* *암호 *รหัสผ่าน* *पासवर्ड* *كلمة_المرور* *كلمة_السر* *סיסמה*
 *κωδικός* *密钥 *令牌
 *chave_secreta *chave_api *chave_de_api *chave_de_acesso *chave_privada *llave_secreta *llave_privada *clave_api

@@ -56,7 +56,7 @@ _SCRIPTS = bytes(
     for code in range(256)
 )
 # What stands in French before a word that begins with a vowel, between the words of a name: clé d'API.
-_ELIDED = r"(?:cl(?:\xe9|e|ef)s?|codes?|jetons?|secrets?|phrase) (d(?:'|\u2019))(?=[a-z\xe0-\xff])"
+_ELIDED = r"(?:cl(?:\xe9|e\u0301?|ef)s?|codes?|jetons?|secrets?|phrase) (d(?:'|\u2019))(?=[a-z\xe0-\xff])"
 _ELISION = re.compile(_ELIDED, re.IGNORECASE)
 ELISIONS = (b" d'", b" D'", b" d\xe2\x80\x99", b" D\xe2\x80\x99")
 _PLAIN = {
@@ -96,6 +96,11 @@ def hides_letters(data: bytes) -> bool:
     return (
         _HIDING.search(data) is not None or _is_mixed(data) or has_any(data, CONTROLS) or _has_elision(data)
     )
+
+
+def folded_apart(name: str) -> str:
+    """Return what folding leaves of a name whose accents are characters of their own, as some systems write them."""
+    return _ODD.sub(_folded_character, unicodedata.normalize("NFD", name))
 
 
 def folded_names(name: str) -> Sequence[str]:

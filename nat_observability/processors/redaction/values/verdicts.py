@@ -5,7 +5,13 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from nat_observability.processors.redaction.names.keys import LIKELY, STRONG, UNSURE, KeyMatcher
+from nat_observability.processors.redaction.names.keys import (
+    LIKELY,
+    STRONG,
+    UNSURE,
+    KeyMatcher,
+    with_letters_apart,
+)
 from nat_observability.processors.redaction.tables.secret_names import (
     DEFAULT_KEYS,
     FIRST_WORDS,
@@ -259,7 +265,7 @@ def is_words(text: bytes) -> bool:
 
 @cache
 def _labels() -> frozenset[str]:
-    return KeyMatcher(DEFAULT_KEYS).labels | {STRONG}
+    return KeyMatcher(with_letters_apart(DEFAULT_KEYS)).labels | {STRONG}
 
 
 def is_harmless(
