@@ -45,7 +45,15 @@ def _checked_value(value: SecretStr) -> SecretStr:
 
 
 HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
-Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
+
+
+def _not_blank(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip():
+        raise PydanticCustomError("unusable", "is blank", {"problem": "is blank"})
+    return key
+
+
+Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value), AfterValidator(_not_blank)]
 
 
 class SendingExporterSettings(ExporterSettings):
