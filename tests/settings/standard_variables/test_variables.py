@@ -299,9 +299,11 @@ class TestMakers:
             f"{name} goes to the address of {address} alone: set {setting.upper()} beside the address. "
             "It is ignored."
         ]
-        assert ObservabilitySettings(exporters={"main": {**main, setting: "ours"}})
+        entry: Any = ObservabilitySettings(exporters={"main": {**main, setting: "ours"}}).exporters["main"]
+        assert entry.endpoint == "http://mine"
         set_them(**{address: "http://theirs"})
-        assert ObservabilitySettings(exporters={"main": main})
+        entry = ObservabilitySettings(exporters={"main": main}).exporters["main"]
+        assert (entry.endpoint, getattr(entry, setting)) == ("http://mine", None)
 
     def test_they_are_for_exporters_of_their_type_alone(self, set_them: SetThem) -> None:
         """Another exporter is not changed, and nothing is said of a variable that is wrong."""
