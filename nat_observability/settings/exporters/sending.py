@@ -47,13 +47,14 @@ def _checked_value(value: SecretStr) -> SecretStr:
 HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
 
 
-def _not_blank(key: SecretStr) -> SecretStr:
-    if not key.get_secret_value().strip():
+def _checked_key(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip(" \t"):
         raise PydanticCustomError("unusable", "is blank", {"problem": "is blank"})
-    return key
+    return _checked_value(key)
 
 
-Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value), AfterValidator(_not_blank)]
+# One function: of several, pydantic 2.10 keeps the last one only.
+Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_key)]
 
 
 class SendingExporterSettings(ExporterSettings):
