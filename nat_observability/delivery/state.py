@@ -191,8 +191,8 @@ class State:
         self.phase = DeliveryState.OPENING
 
     def refused(self, error: BaseException) -> None:
-        """No loop could be started: a thread, a file handle or memory was refused."""
-        self._note_open_error(error)
+        """No loop could be started: a thread, a file handle or memory was refused. `finish` follows."""
+        self.open_error = error
         self._open_failed_at = -_FAIL_AGAIN_FOR  # asking again costs next to nothing
 
     def opened(self) -> None:
@@ -203,10 +203,15 @@ class State:
         resolve(opening)
 
     def not_opened(self, error: BaseException) -> bool:
-        """The sink could not be opened; return whether to try again, because a runtime holds it."""
-        self._note_open_error(error)
+        """
+        The sink could not be opened; return whether to try again, because a runtime holds it.
+
+        If not, those who wait for it to open are told by `finish`: they find what they have recorded counted as lost.
+        """
+        self.open_error, self._open_failed_at = error, monotonic()
         if self.unwanted or not self.kept:
             return False
+        self._tell_not_opened(error)
         self.phase = DeliveryState.REOPENING
         return True
 
@@ -239,10 +244,9 @@ class State:
         note_change()
         self._given_up_on = self.last_call = False
         self._note_demand()
-        opening, self._opening = self._opening, []
         if error is None:
             error = RuntimeStateError(f"The delivery of {self._name!r} was closed while it opened.")
-        resolve(opening, error)
+        self._tell_not_opened(error)
         self._unreported = [*(self._unreported or ()), *self._closing]
         self._closing = []
 
@@ -251,8 +255,7 @@ class State:
         waiters, self._unreported = self._unreported, None
         resolve(waiters or ())
 
-    def _note_open_error(self, error: BaseException) -> None:
-        self.open_error, self._open_failed_at = error, monotonic()
+    def _tell_not_opened(self, error: BaseException) -> None:
         opening, self._opening = self._opening, []
         resolve(opening, error)
 

@@ -75,7 +75,7 @@ _ADD_TAG = (
 )
 _ADD_LEDGER = (
     "INSERT OR REPLACE INTO ledgers (run_id, exporter, accepted, delivered, failed, pending, dropped, at_ns) "
-    "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM runs WHERE run_id = ?1)"
+    "SELECT run_id, ?, ?, ?, ?, ?, ?, ? FROM runs WHERE run_id = ?"
 )
 _NESTED = (
     f"SELECT span_id, parent_id FROM spans WHERE run_id = ? AND status <> '{RUNNING}' "
@@ -255,8 +255,8 @@ def write_ledgers(connection: sqlite3.Connection, ledgers: Iterable[Ledger]) -> 
     connection.executemany(
         _ADD_LEDGER,
         [
-            (*counts, str(_encode(dropped), "utf-8") if dropped else None, now_ns)
-            for *counts, dropped in ledgers
+            (*counts, str(_encode(dropped), "utf-8") if dropped else None, now_ns, run_id)
+            for run_id, *counts, dropped in ledgers
         ],
     )
 
