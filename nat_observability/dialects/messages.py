@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -250,29 +250,88 @@ def _converted_message(data: bytes) -> tuple[bytes, bool] | None:
 
 def messages_of(value: Any) -> list[dict[str, Any]] | None:
     """
-    Return a message, a list of them or an object that has such a list as the conventions' messages, or None.
+    Return a message, a list of them, or a client's request or response that holds them, as the conventions' messages.
 
-    What such an object has beside the list goes with the first message, as `beside_messages`.
+    None if it is none of these. What a request or response has beside them goes with the first message, as
+    `beside_messages`.
     """
-    beside: dict[str, Any] = {}
-    if isinstance(value, dict):
-        if isinstance(listed := value.get("messages"), list):
-            beside = {name: each for name, each in value.items() if name != "messages"}
-            value = listed
-        else:
-            value = [value]
-    if not isinstance(value, list) or not value:
-        return None
-    read = [message_of(each) for each in value]
-    if not any(read):
-        return None
-    # An item that is not known leaves the others of a history what they are.
-    found = [message for each, known in zip(value, read, strict=True) if (message := known or item_of(each))]
-    if len(found) < len(value):
-        return None
-    if beside:
-        found[0]["beside_messages"] = beside
-    return found
+    for listed, beside in _listings(value):
+        read = [message_of(each) for each in listed]
+        if not any(read):
+            continue
+        # An item that is not known leaves the others of a history what they are.
+        found = [m for each, known in zip(listed, read, strict=True) if (m := known or item_of(each))]
+        if len(found) == len(listed):
+            if beside:
+                found[0]["beside_messages"] = beside
+            return found
+    return None
+
+
+def listed_messages(value: Any) -> list[Any]:
+    """Return the messages that a payload has, in their own form, with whatever is listed among them; or none."""
+    if isinstance(value, list):
+        return value
+    for listed, _ in _listings(value):
+        if any(message_of(each) for each in listed):
+            return listed
+    return []
+
+
+def _listings(value: Any) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    """Yield the lists in a payload that may be messages, and what is beside each."""
+    if isinstance(value, list):
+        yield value, {}
+    elif isinstance(value, dict):
+        # Before what a message may have itself, such as `input` or `message`.
+        yield from _held("messages", _list, value)
+        yield [value], {}
+        for name, read in _LISTS.items():
+            yield from _held(name, read, value)
+
+
+def _held(
+    name: str, read: Callable[[Any], list[Any]], value: dict[str, Any]
+) -> Iterator[tuple[list[Any], dict[str, Any]]]:
+    if name in value and (listed := read(value[name])):
+        yield listed, {other: each for other, each in value.items() if other != name}
+
+
+def _list(held: Any) -> list[Any]:
+    return held if isinstance(held, list) else []
+
+
+def _one(held: Any) -> list[Any]:
+    return [held] if isinstance(held, dict) else []
+
+
+def _output(held: Any) -> list[Any]:
+    return _one(held.get("message")) if isinstance(held, dict) and len(held) == 1 else _list(held)
+
+
+def _choices(inner: str) -> Callable[[Any], list[Any]]:
+    def read(held: Any) -> list[Any]:
+        # What a choice has beside its message, such as the reason of its end, is the message's.
+        return [
+            {name: each for name, each in choice.items() if name != inner} | choice[inner]
+            if isinstance(choice, dict) and isinstance(choice.get(inner), dict)
+            else choice
+            for choice in _list(held)
+        ]
+
+    return read
+
+
+# Where requests and responses have their messages, if not in `messages`: OpenAI's chats and Responses API, Google's,
+# Bedrock's, Ollama's and Cohere's.
+_LISTS: Mapping[str, Callable[[Any], list[Any]]] = {
+    "input": _list,
+    "contents": _list,
+    "choices": _choices("message"),
+    "candidates": _choices("content"),
+    "output": _output,
+    "message": _one,
+}
 
 
 def conventional(value: Any) -> Any:

@@ -12,6 +12,7 @@ import msgspec
 
 from nat_observability.dialects.dialect import Attributes, Dialect
 from nat_observability.dialects.message_parts import message_of
+from nat_observability.dialects.messages import listed_messages
 from nat_observability.events import Captured, Span, StepKind
 
 Flat = Attributes
@@ -142,9 +143,7 @@ def _model_call(found: Flat, own: dict[str, Any], given: Captured, output: Captu
         messages = own.get(attribute) or _small(payload)
         if isinstance(messages, str):
             messages = _small(msgspec.Raw(messages.encode(errors="replace")))
-        if isinstance(messages, dict):
-            messages = messages.get("messages")
-        for index, message in _fitting(messages if isinstance(messages, list) else []):
+        for index, message in _fitting(listed_messages(messages)):
             if (text := _only_text(message)) is not None:
                 found[f"{name}.{index}.message.role"] = message["role"]
                 found[f"{name}.{index}.message.content"] = text

@@ -12,6 +12,7 @@ from typing import Any
 from nat_observability.context import outgoing_headers
 from nat_observability.errors import MissingExtraError
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, run_scope
@@ -60,6 +61,8 @@ def instrument(
         MissingContainerError: `container` is not a container of observability.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    if not isinstance(worker, dict):
+        check_instrumented(worker, "settings or a Worker of arq", "__dict__", or_class=True)
     read_env_file(container, env_file)
     process = ProcessScope(container, "instrument()")
     settings = worker if isinstance(worker, dict) else dict(vars(worker))

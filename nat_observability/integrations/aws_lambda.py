@@ -9,6 +9,7 @@ from typing import Any, TypeVar, cast
 
 from nat_observability.errors import ServerStatusError, ThreadRefusedError
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
 from nat_observability.integrations.workers.run_thread import run_loop
@@ -56,6 +57,7 @@ def instrument(
         MissingContainerError: `container` is not a container of observability.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    check_instrumented(handler, "a handler of Lambda", "__call__", or_class=True)
     read_env_file(container, env_file)
     process = ProcessScope(container, "instrument()")
     cold = True

@@ -11,6 +11,7 @@ from nat_observability.errors import MissingExtraError, UnsupportedPoolError
 from nat_observability.foreign_errors import describe
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
@@ -161,6 +162,7 @@ def instrument(app: Celery, container: Container, *, env_file: EnvFile | None = 
         MissingContainerError: `container` is not a container of observability.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    check_instrumented(app, "a Celery application", "register_task")
     read_env_file(container, env_file)
     observability = CeleryObservability(app, container)
     observability.connect()

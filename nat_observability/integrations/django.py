@@ -10,6 +10,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
 from nat_observability.integrations import asgi, wsgi
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 
 try:
@@ -43,6 +44,7 @@ def instrument(
         MissingContainerError: `container` is not a container of observability.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    check_instrumented(app, "what get_asgi_application() or get_wsgi_application() returns", "get_response")
     wrapped: Callable[..., Any]
     if isinstance(app, ASGIHandler):
         wrapped = asgi.ObservabilityLifespan(asgi.RequestMiddleware(app, container, **options), container)

@@ -11,6 +11,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
@@ -127,6 +128,7 @@ def instrument(
         MissingContainerError: `container` is not a container of observability.
         ValueError: The application has no broker yet.
     """
+    check_instrumented(app, "a FastStream application", "brokers", "lifespan_context")
     read_env_file(container, env_file)
     middleware = MessageMiddleware(container)
     if not app.brokers:

@@ -6,6 +6,7 @@ from typing import Any
 
 import flask
 
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container
 from nat_observability.integrations.wsgi import ERROR, MOUNT, ROUTE, RequestMiddleware
@@ -30,6 +31,7 @@ def instrument(app: flask.Flask, container: Container, *, trusted: bool = True) 
     Raises:
         MissingContainerError: `container` is not a container of observability.
     """
+    check_instrumented(app, "a Flask application", "wsgi_app")
     app.wsgi_app = RequestMiddleware(  # type: ignore[method-assign]
         app.wsgi_app, container, trusted=trusted
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import AsyncIterator, Callable, Iterator
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 from nat_observability.errors import ClientDisconnectedError, MissingExtraError, RpcFailedError
 from nat_observability.integrations.shared.versions import check_version
@@ -211,9 +211,11 @@ class _ReadableContext:
         self._details = details
         self._context.set_details(details)
 
-    def abort(self, code: Any, details: str = "", trailing_metadata: Any = ()) -> Any:
+    def abort(self, code: Any, details: str = "", trailing_metadata: Any = ()) -> NoReturn:
         self._code, self._details = code, details
-        return self._context.abort(code, details, trailing_metadata)
+        self._context.abort(code, details, trailing_metadata)
+        # Some versions of grpcio end the call and return, and what follows would run, and fail in some other way.
+        raise grpc.aio.AbortError(details)
 
     def code(self) -> Any:
         return self._code

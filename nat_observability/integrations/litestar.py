@@ -15,6 +15,7 @@ from nat_observability.integrations.asgi import Options, RequestMiddleware, Requ
 from nat_observability.integrations.asgi.lifespan import short_failures
 from nat_observability.integrations.asgi.source import close_source, open_source
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
@@ -49,6 +50,7 @@ def instrument(
         MissingContainerError: `source` gives no managers, or has no runtime.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    check_instrumented(app, "a Litestar application", "asgi_handler")
     read_env_file(source, env_file)
     handler: Any = app.asgi_handler
     app.asgi_handler = RequestMiddleware(handler, source, **options)  # type: ignore[assignment]

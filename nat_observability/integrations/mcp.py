@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from nat_observability.errors import MissingExtraError, ToolFailedError
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.run_scope import Container, check_container, run_scope
 from nat_observability.propagation.formats import formats
@@ -52,6 +53,7 @@ def instrument(server: Server, container: Container, *, trusted: bool = True) ->
     Raises:
         MissingContainerError: `container` is not a container of observability.
     """
+    check_instrumented(server, "a server of the MCP Python SDK", "middleware")
     server.middleware.insert(0, RequestMiddleware(container, trusted=trusted))
 
 

@@ -18,6 +18,7 @@ from nat_observability.integrations.asgi import (
     Source,
 )
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
@@ -51,6 +52,7 @@ def instrument(
         MissingContainerError: `source` gives no managers, or has no runtime.
         SettingsError: The env file cannot be read, or the container has settings of its own.
     """
+    check_instrumented(app, "a Quart application", "asgi_app", "add_background_task")
     read_env_file(source, env_file)
     middleware = RequestMiddleware(app.asgi_app, source, **options)  # type: ignore[arg-type]
     app.asgi_app = ObservabilityLifespan(middleware, source, around=around)  # type: ignore[assignment, method-assign]

@@ -11,6 +11,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError, UnsupportedPoolError
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, run_scope
@@ -56,6 +57,7 @@ def instrument(worker: WorkerT, container: Container, *, env_file: EnvFile | Non
         SettingsError: The env file cannot be read, or the container has settings of its own.
         UnsupportedPoolError: An instance of `SpawnWorker`, whose processes know its class only.
     """
+    check_instrumented(worker, "a worker of RQ or its class", "work", "perform_job", or_class=True)
     read_env_file(container, env_file)
     process = ProcessScope(container, "instrument()")
     if isinstance(worker, SpawnWorker):

@@ -8,6 +8,7 @@ from starlette.applications import Starlette
 
 from nat_observability.integrations.asgi import Options, RequestMiddleware, Source, lifespan
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 
 __all__ = ["instrument"]
@@ -43,6 +44,7 @@ def instrument(
         SettingsError: The env file cannot be read, or the container has settings of its own.
         RuntimeError: The application has already served a request.
     """
+    check_instrumented(app, "a Starlette or FastAPI application", "build_middleware_stack", "router")
     if app.middleware_stack is not None:
         raise RuntimeError(
             "instrument() comes too late: the application has served already. Call it after making it."

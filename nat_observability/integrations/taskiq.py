@@ -10,6 +10,7 @@ from nat_observability.context import ContextState
 from nat_observability.errors import MissingExtraError
 from nat_observability.integrations.shared.container_argument import EnvFile, read_env_file
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 from nat_observability.integrations.shared.versions import check_version
 from nat_observability.integrations.workers.process_scope import ProcessScope
 from nat_observability.integrations.workers.run_scope import Container, RunScope, run_scope
@@ -132,6 +133,7 @@ def instrument(
     Raises:
         MissingContainerError: `container` is not a container of observability.
     """
+    check_instrumented(broker, "a Taskiq broker", "add_middlewares", "event_handlers")
     read_env_file(container, env_file)
     middleware = TaskMiddleware(container)
     broker.add_middlewares(middleware)

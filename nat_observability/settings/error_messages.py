@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
@@ -12,11 +12,15 @@ from nat_observability.settings.variables import (
     DELIMITER,
     EXPORTERS,
     PAIRS,
+    PREFIX,
     allowed,
     nearest,
     setting_meant,
     variable,
 )
+
+_MOST_LISTED = 400
+"""Characters of the names that are listed, where none is close to what was written."""
 
 _WRONG = {
     "missing": "is not set",
@@ -73,7 +77,9 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     if detail["type"] == "above_sibling":
         return f"{name} is above {variable(*path[:-1], context['sibling'])}: lower it, or raise the other."
     if detail["type"] == "missing_sibling":
-        return f"{variable(*path, context['of'])} needs {variable(*path, context['sibling'])}: set it too."
+        needed = context["sibling"]
+        of_maker = _unused(detail["input"], needed)
+        return f"{variable(*path, context['of'])} needs {variable(*path, needed)}: set it too{of_maker}."
     if detail["type"] == "extra_forbidden":
         known = [
             variable(*path[:-1], key) for key in sorted(model.model_fields, key=lambda key: key != "type")
@@ -90,8 +96,7 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
         if not depth and path[-1] in (others := _settings_of(entries)):
             return f"{name} is not a setting. Did you mean {setting_meant(str(path[-1]), others)}?"
         near = nearest(name, known, below=variable(*path[:-1], ""))
-        ends = ", ".join(each.rpartition(DELIMITER)[2] for each in known)
-        return f"{name} is not a setting.{near or f' Known there: {ends}.'}"
+        return f"{name} is not a setting.{near or f' Known there: {_listed(known)}.'}"
     if len(path) == depth:
         if meant := setting_meant(str(path[-1]), _settings_of(entries)):
             return f"{name} is not a group of settings. Did you mean {meant}?"
@@ -102,7 +107,30 @@ def _problem(detail: ErrorDetails, settings: type[BaseModel], entries: Mapping[s
     wrong = _WRONG.get(detail["type"], "is not valid")
     if detail["type"] == "dict_type":
         wrong = "holds a member that is not key=value" if may_be == PAIRS else "is not a JSON object"
-    return f"{name} {wrong}; allowed: {may_be}."
+    of_maker = _unused(detail["input"], path[-1]) if detail["type"] == "missing" else ""
+    return f"{name} {wrong}; allowed: {may_be}{of_maker}."
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Return the last parts of names, as many as are read in a terminal."""
+    ends = [each.removeprefix(PREFIX).rpartition(DELIMITER)[2] for each in names]
+    shown = list(ends)
+    while len(", ".join(shown)) > _MOST_LISTED:
+        shown.pop()
+    more = len(ends) - len(shown)
+    listed = ", ".join(shown)
+    return (
+        f"{listed}, and {more} more, which `nat-observability settings --example` lists" if more else listed
+    )
+
+
+def _unused(entry: object, setting: object) -> str:
+    """Return what is to be added if a maker's variable holds the key that is missing, and is for another address."""
+    # Read only for what is wrong: the table of the makers' variables takes its time.
+    from nat_observability.settings.standard_variables.makers import maker_variable
+
+    name = maker_variable(entry.get("type"), setting) if isinstance(entry, Mapping) else None
+    return "" if name is None else f" ({name} is for the maker's own address, and not for one of ours)"
 
 
 def _settings_of(entries: Mapping[str, type[BaseModel]]) -> set[str]:

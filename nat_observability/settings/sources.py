@@ -55,6 +55,8 @@ _OF_MAKERS = {"PHOENIX_COLLECTOR_ENDPOINT": "phoenix", "LANGFUSE_PUBLIC_KEY": "l
 _PATTERNS = "redact_patterns"
 _MAKERS = frozenset({"phoenix", "langfuse", *PRESET_NAMES})
 """The exporter types whose makers have variables of their own; their table is read only for these."""
+_ENTRY = FieldInfo(annotation=AnyExporterSettings)
+"""What one of the exporters is, whatever its name."""
 _PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
 """Settings that are pairs, in one variable or several, and the parser for the pairs."""
 
@@ -119,7 +121,10 @@ class VariablesSource(EnvSettingsSource):
         self, field: FieldInfo | Any | None, key: str, case_sensitive: bool | None = None
     ) -> FieldInfo | None:
         """Return the field of an exporter's setting too, from the models of those types that are configured."""
-        if field != AnyExporterSettings:
+        annotation = field.annotation if isinstance(field, FieldInfo) else field
+        if annotation == self.settings_cls.model_fields[EXPORTERS].annotation:
+            return _ENTRY  # the key is a name; pydantic-settings before 2.13 looks for it among the settings
+        if field is not _ENTRY and annotation != AnyExporterSettings:
             return super().next_field(field, key, case_sensitive)
         kinds = {value for name, value in self._variables.items() if name.endswith(f"{DELIMITER}type")}
         # Any other is asked last, for the types that the arguments or a JSON object give.

@@ -189,6 +189,90 @@ def test_an_input_is_messages(given: Captured, expected: list[dict[str, Any]]) -
     assert "input.value" not in attributes
 
 
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Tea?"}]}]},
+        {"contents": [{"role": "user", "parts": [{"text": "Tea?"}]}]},
+        {"messages": [{"role": "user", "content": [{"text": "Tea?"}]}]},
+    ],
+)
+def test_an_input_is_a_whole_request(request_: dict[str, Any]) -> None:
+    """Of the Responses API, Google and Bedrock; what else there is stays."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", input=raw({"model": "m", **request_, "stop": ["x"]}))
+    beside = {"beside_messages": {"model": "m", "stop": ["x"]}}
+    found = json.loads(sent(span, "genai")[1]["gen_ai.input.messages"])
+    assert found == [text("user", "Tea?") | beside]
+    flat = {
+        name: v for name, v in sent(span, "openinference")[1].items() if name.startswith("llm.input_mess")
+    }
+    name = "llm.input_messages.0.message"
+    assert flat == {f"{name}.role": "user", f"{name}.content": "Tea?"}
+
+
+GREEN = {"role": "assistant", "content": "Green."}
+
+
+@pytest.mark.parametrize(
+    ("response", "expected"),
+    [
+        (GREEN, {}),
+        (
+            {"choices": [{"index": 0, "finish_reason": "length", "message": GREEN}], "id": "c"},
+            {"index": 0, "finish_reason": "length", "beside_messages": {"id": "c"}},
+        ),
+        (
+            {"output": [{**GREEN, "type": "message", "id": "m"}], "id": "r"},
+            {"id": "m", "beside_messages": {"id": "r"}},
+        ),
+        (
+            {"candidates": [{"content": {"role": "assistant", "parts": [{"text": "Green."}]}, "index": 0}]},
+            {"index": 0},
+        ),
+        (
+            {
+                "output": {"message": {"role": "assistant", "content": [{"text": "Green."}]}},
+                "stopReason": "x",
+            },
+            {"beside_messages": {"stopReason": "x"}},
+        ),
+        ({"message": GREEN, "done": True}, {"beside_messages": {"done": True}}),
+        (
+            {**GREEN, "type": "message", "message": {"role": "x", "content": "y"}},
+            {"message": {"role": "x", "content": "y"}},
+        ),
+    ],
+)
+def test_an_output_is_a_whole_response(response: dict[str, Any], expected: dict[str, Any]) -> None:
+    """Of OpenAI's APIs, Google, Bedrock and Ollama, as their clients give it as a dict; and one message alone."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", output=raw(response))
+    found = json.loads(sent(span, "genai")[1]["gen_ai.output.messages"])
+    assert found == [text("assistant", "Green.", finish_reason="stop") | expected]
+    flat = sent(span, "openinference")[1]
+    name = "llm.output_messages.0.message"
+    assert (flat[f"{name}.role"], flat[f"{name}.content"]) == ("assistant", "Green.")
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"output": "Green."},
+        {"output": [1, 2]},
+        {"choices": ["a", "b"]},
+        {"choices": []},
+        {"candidates": [{"content": "Green."}]},
+        {"output": {"message": "Green."}},
+        {"output": [GREEN, 1]},
+        {"message": "Green."},
+    ],
+)
+def test_what_only_looks_like_a_response_is_one_text(output: object) -> None:
+    """An application's own result has such names too."""
+    span = make_span(kind=StepKind.LLM, name="gpt-5", output=raw(output))
+    found = json.loads(sent(span, "genai")[1]["gen_ai.output.messages"])
+    assert found == [text("assistant", bytes(raw(output)).decode(), finish_reason="stop")]
+
+
 CALLED = {"type": "tool_call", "id": "1", "name": "w", "arguments": {"city": "Paris"}}
 
 

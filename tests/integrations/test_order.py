@@ -56,16 +56,16 @@ class Pool:
         """Note what is delivered."""
         self.events += ["delivered"] * len(batch)
 
-    async def start(self, *_: object) -> None:
+    async def start(self, *given: object) -> None:
         """Open the pool, in the application's start."""
         self.note("pool opens")
 
-    async def stop(self, *_: object) -> None:
+    async def stop(self, *given: object) -> None:
         """Close the pool, in the application's end."""
         self.note("pool closes")
 
     @asynccontextmanager
-    async def lifespan(self, *_: object) -> AsyncIterator[None]:
+    async def lifespan(self, *given: object) -> AsyncIterator[None]:
         """Do both, as a lifespan."""
         await self.start()
         yield
@@ -217,10 +217,17 @@ def record() -> None:
         pass
 
 
+def calls_middlewares() -> bool:
+    """Whether the broker in memory does at its end, as all others do."""
+    return "middlewares" in InMemoryBroker.shutdown.__code__.co_names
+
+
 @pytest.mark.parametrize("around", [True, False], ids=["around", "inside"])
 @pytest.mark.parametrize("early", [True, False], ids=["handlers first", "handlers later"])
 async def test_taskiq(around: bool, early: bool) -> None:
     """Handlers of the broker's events, added before or after `instrument`."""
+    if around and not calls_middlewares():
+        pytest.skip("The broker in memory of Taskiq 0.12 calls no middleware when it stops.")
     pool, broker = Pool(), InMemoryBroker(await_inplace=True)
 
     def handlers() -> None:

@@ -328,6 +328,13 @@ class TestSecrets:
         (line,) = problems(exporters={"main": {"type": "phoenix", "api_key": ""}})
         assert line == f"{PREFIX}API_KEY is empty; allowed: text that is not empty."
 
+    @pytest.mark.parametrize(("kind", "key"), [("phoenix", "API_KEY"), ("honeycomb", "API_KEY")])
+    def test_a_blank_key_is_refused(self, set_main: SetMain, kind: str, key: str) -> None:
+        """As a file with a line break alone gives it: no back end takes it."""
+        set_main(type=kind, **{key: " \t"})
+        (line,) = problems()
+        assert line.startswith(f"{PREFIX}{key} is blank; allowed: text that is not empty")
+
     def test_rows_give_the_settings_back(self, set_main: SetMain, monkeypatch: pytest.MonkeyPatch) -> None:
         """Without secrets, the listing is a set of variables that means the same."""
         set_main(PROTOCOL="grpc", TRACES_ENDPOINT="https://a", CA_FILE="ca.pem", TIMEOUT="3")
@@ -414,6 +421,19 @@ class TestStandardVariables:
         main = otlp()
         assert (main.headers, main.client_certificate, main.client_key) == ({}, None, None)
         assert (main.ca_file, main.timeout) == (Path("ca.pem"), 1.0)
+
+    @pytest.mark.parametrize("name", ["HEADERS", "TRACES_HEADERS"])
+    def test_headers_that_go_nowhere_are_named(self, set_main: SetMain, set_otel: SetMain, name: str) -> None:
+        """Unless the variables name their address, or the exporter has headers of its own."""
+        set_otel(**{name: "key=s3cr3t"})
+        set_main(ENDPOINT="https://ours")
+        with pytest.warns(
+            SettingsWarning, match=f"^OTEL_EXPORTER_OTLP_{name} goes to the address of "
+        ) as caught:
+            assert headers(otlp()) == {}
+        assert "s3cr3t" not in str(caught[0].message)
+        set_main(ENDPOINT="https://ours", HEADERS="key=ours")
+        assert headers(otlp()) == {"key": "ours"}
 
     def test_certificates_are_for_https(self, set_main: SetMain, set_otel: SetMain) -> None:
         """The specification has them used over a secure connection only; over another one they are left out."""

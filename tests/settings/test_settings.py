@@ -227,9 +227,18 @@ class TestWrongValues:
         assert f"{MAIN}SYNCHRONUS is not a setting. Did you mean {PREFIX}{MAIN}SYNCHRONOUS?" in problems()
 
     def test_an_unknown_key_like_no_other_lists_the_known_ones(self, set_ours: SetOurs) -> None:
-        """If no name is close, all that may be set are listed."""
+        """If no name is close, what may be set is listed, as far as a terminal's few lines go."""
         set_ours(EXPORTERS__MAIN__TYPE="memory", EXPORTERS__MAIN__ZZZZZZ="1")
-        assert f"{MAIN}ZZZZZZ is not a setting. Known there: TYPE, REDACT, " in problems()
+        text = problems()
+        assert f"{MAIN}ZZZZZZ is not a setting. Known there: TYPE, REDACT, " in text
+        assert text.endswith(" more, which `nat-observability settings --example` lists.")
+        assert len(text) < 640  # eight lines
+
+    def test_an_unknown_argument_like_no_other_lists_the_known_ones(self) -> None:
+        """By the names that variables have, without the prefix."""
+        text = problems(zzzzzz=1)
+        assert f"{PREFIX}ZZZZZZ is not a setting. Known there: REDACT, REDACT_KEYS, " in text
+        assert len(text) < 640
 
     def test_an_unknown_argument_names_the_nearest_one(self) -> None:
         """A misspelt argument is an error too."""

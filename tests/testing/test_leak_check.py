@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
 
 import pytest
@@ -104,3 +105,26 @@ def test_garbage_in_a_cycle_is_not_a_leak() -> None:
 
     forget()
     assert check.subscriptions() == []
+
+
+def test_a_thread_that_garbage_keeps_is_not_a_leak() -> None:
+    """It ends when that is collected, as the one of a client does that nobody holds any more."""
+
+    class Client:
+        def __init__(self, ended: threading.Event) -> None:
+            self.itself, self._ended = self, ended
+
+        def __del__(self) -> None:
+            self._ended.set()
+
+    before, ended = LeakCheck(), threading.Event()
+    gc.disable()
+    try:
+        thread = threading.Thread(target=ended.wait, args=(30,))
+        thread.start()
+        Client(ended)
+        assert before.threads(within=2.0) == []
+    finally:
+        gc.enable()
+        ended.set()
+        thread.join()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import httpx
 
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 
 __all__ = ["add_headers", "add_headers_async", "instrument"]
 
@@ -29,6 +30,7 @@ async def add_headers_async(request: httpx.Request) -> None:
 
 def instrument(client: httpx.Client | httpx.AsyncClient) -> None:
     """Give a client that hook, after its own. A second call changes nothing."""
+    check_instrumented(client, "an httpx.Client or httpx.AsyncClient", "event_hooks")
     hook = add_headers_async if isinstance(client, httpx.AsyncClient) else add_headers
     hooks = client.event_hooks
     if hook not in hooks["request"]:

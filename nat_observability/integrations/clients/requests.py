@@ -8,6 +8,7 @@ import requests
 from requests.adapters import BaseAdapter
 
 from nat_observability.integrations.shared.headers import write_headers
+from nat_observability.integrations.shared.instrumented_argument import check_instrumented
 
 __all__ = ["PropagatingAdapter", "instrument"]
 
@@ -37,6 +38,7 @@ class PropagatingAdapter(BaseAdapter):
 
 def instrument(session: requests.Session) -> None:
     """Have every adapter of a session do so. Those that are mounted later do not; a second call changes nothing."""
+    check_instrumented(session, "a requests.Session", "adapters", "mount")
     for prefix, adapter in list(session.adapters.items()):
         if not isinstance(adapter, PropagatingAdapter):
             session.adapters[prefix] = PropagatingAdapter(adapter)

@@ -45,7 +45,16 @@ def _checked_value(value: SecretStr) -> SecretStr:
 
 
 HeaderValue = Annotated[SecretStr, AfterValidator(_checked_value)]
-Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_value)]
+
+
+def _checked_key(key: SecretStr) -> SecretStr:
+    if not key.get_secret_value().strip(" \t"):
+        raise PydanticCustomError("unusable", "is blank", {"problem": "is blank"})
+    return _checked_value(key)
+
+
+# One function: of several, pydantic 2.10 keeps the last one only.
+Key = Annotated[SecretStr, Field(min_length=1), AfterValidator(_checked_key)]
 
 
 class SendingExporterSettings(ExporterSettings):

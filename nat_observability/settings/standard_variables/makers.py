@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -161,7 +162,10 @@ def maker_defaults(
     has_own_address = any(given.get(name) for name in _ADDRESSES)
     found: dict[str, Any] = {}
     for setting, names, parse in MAKER_VARIABLES.get(kind, ()):
-        if setting in given or (has_own_address and setting in _SECRETS):
+        if setting in given:
+            continue
+        if has_own_address and setting in _SECRETS:
+            reader.ignored += _withheld(kind, setting, names, variables)
             continue
         found[setting] = reader.first(parse, *names)
     site = PRESETS[kind].site if kind in PRESETS else None  # type: ignore[index]
@@ -183,11 +187,46 @@ def maker_defaults(
     return {key: value for key, value in found.items() if value not in (None, "")}, reader.ignored
 
 
-def _wrong_addresses(kind: str, reader: StandardReader) -> list[str]:
-    """Return what was said about variables that hold its address."""
+def _withheld(
+    kind: str, setting: str, names: tuple[str, ...], variables: Mapping[str, str | None]
+) -> list[str]:
+    """Return a sentence if a key stays unused that an exporter with an address of its own was most likely to get."""
+    set_ones = [name for name in names if variables.get(name.lower())]
+    addresses = _address_variables(kind)
+    # A key that is missing where one is needed is an error, which names the variable as well.
+    if not set_ones or not addresses or setting in _needed(kind):
+        return []
+    if any(variables.get(name.lower()) for name in addresses):  # then it is plain what the key is for
+        return []
+    return [
+        f"{set_ones[0]} goes to the address of {addresses[0]} alone: set {setting.upper()} beside the address."
+    ]
+
+
+def maker_variable(kind: object, setting: object) -> str | None:
+    """Return the variable of the environment that would stand in for a key, were the address not one of ours."""
+    rows = MAKER_VARIABLES.get(kind, ()) if isinstance(kind, str) else ()
+    names = [name for row in rows if row.setting == setting and setting in _SECRETS for name in row.names]
+    return next((name for name in names if os.environ.get(name)), None)
+
+
+def _needed(kind: str) -> tuple[str, ...]:
+    if kind in PRESETS:
+        return PRESETS[kind].required  # type: ignore[index]
+    return ("public_key", "secret_key") if kind == "langfuse" else ()
+
+
+def _address_variables(kind: str) -> list[str]:
+    """Return the names of the variables that hold its address."""
     names = [name for row in MAKER_VARIABLES.get(kind, ()) if row.setting in _ADDRESSES for name in row.names]
     if kind in PRESETS and (site := PRESETS[kind].site) is not None:  # type: ignore[index]
         names.append(site[0])
+    return names
+
+
+def _wrong_addresses(kind: str, reader: StandardReader) -> list[str]:
+    """Return what was said about variables that hold its address."""
+    names = _address_variables(kind)
     return [each for each in reader.ignored if each.partition(" ")[0] in names]
 
 

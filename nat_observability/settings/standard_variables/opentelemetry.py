@@ -283,6 +283,8 @@ def otlp_defaults(
         )
         if not is_misdirected:
             take("headers", "HEADERS", _headers)
+    elif "headers" not in given:
+        reader.ignored += _withheld(variables)
     address = str(secret_text(own_address or found.get(_TRACES) or found.get(_EVERY) or ""))
     # By the specification, certificates are for secure connections only.
     if address.lower().startswith("https://"):
@@ -294,6 +296,23 @@ def otlp_defaults(
     return {key: value for key, value in found.items() if value is not None}, reader.ignored
 
 
+def _withheld(variables: Mapping[str, str | None]) -> list[str]:
+    """Return a sentence if headers stay unused that an exporter with an address of its own was most likely to get."""
+
+    def is_set(name: str) -> bool:
+        return bool(variables.get(name.lower()))
+
+    if any(map(is_set, _ADDRESS_VARIABLES)):  # then it is plain what the headers are for
+        return []
+    return [
+        f"{name} goes to the address of {_ADDRESS_VARIABLES[1]} alone: set HEADERS beside the address."
+        for name in _HEADER_VARIABLES
+        if is_set(name)
+    ][:1]
+
+
+_ADDRESS_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+_HEADER_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_HEADERS", "OTEL_EXPORTER_OTLP_HEADERS")
 _TRACES, _EVERY = "traces_endpoint", "endpoint"
 _CLIENT = frozenset({"client_certificate", "client_key"})
 

@@ -257,6 +257,54 @@ class TestMakers:
         with pytest.raises(SettingsError, match="API_KEY: set it too"):
             ObservabilitySettings(exporters={"main": {"type": "langsmith", "endpoint": "http://mine"}})
 
+    @pytest.mark.parametrize(
+        ("kind", "address", "setting", "name"),
+        [
+            ("langsmith", "endpoint", "API_KEY", "LANGSMITH_API_KEY"),
+            ("honeycomb", "endpoint", "API_KEY", "HONEYCOMB_API_KEY"),
+            ("weave", "endpoint", "API_KEY", "WANDB_API_KEY"),
+            ("langfuse", "host", "PUBLIC_KEY", "LANGFUSE_PUBLIC_KEY"),
+        ],
+    )
+    def test_what_is_missing_beside_an_address_of_ours_is_explained(
+        self, set_them: SetThem, kind: str, address: str, setting: str, name: str
+    ) -> None:
+        """The key is there, in a variable that does not count: the error names it, and not its value."""
+        set_them(**{name: "s3cr3t"})
+        with pytest.raises(SettingsError) as caught:
+            ObservabilitySettings(exporters={"main": {"type": kind, address: "http://mine"}})
+        (line,) = [each for each in caught.value.problems if setting in each]
+        assert line.endswith(f"({name} is for the maker's own address, and not for one of ours).")
+        assert "s3cr3t" not in str(caught.value)
+
+    @pytest.mark.parametrize(
+        ("kind", "name", "address", "setting"),
+        [
+            ("phoenix", "PHOENIX_API_KEY", "PHOENIX_COLLECTOR_ENDPOINT", "api_key"),
+            ("mlflow", "MLFLOW_TRACKING_TOKEN", "MLFLOW_TRACKING_URI", "api_key"),
+            ("galileo", "GALILEO_LOG_STREAM", "GALILEO_API_URL", "account"),
+        ],
+    )
+    def test_a_key_that_goes_nowhere_is_named(
+        self, set_them: SetThem, kind: str, name: str, address: str, setting: str
+    ) -> None:
+        """Nothing is said if the variables name its address, or the exporter has a key of its own."""
+        main = {"type": kind, "endpoint": "http://mine", "project": "7"}
+        if setting != "api_key":
+            main["api_key"] = "ours"
+        set_them(**{name: "s3cr3t"})
+        with pytest.warns(SettingsWarning) as caught:
+            ObservabilitySettings(exporters={"main": main})
+        assert [str(each.message) for each in caught] == [
+            f"{name} goes to the address of {address} alone: set {setting.upper()} beside the address. "
+            "It is ignored."
+        ]
+        entry: Any = ObservabilitySettings(exporters={"main": {**main, setting: "ours"}}).exporters["main"]
+        assert entry.endpoint == "http://mine"
+        set_them(**{address: "http://theirs"})
+        entry = ObservabilitySettings(exporters={"main": main}).exporters["main"]
+        assert (entry.endpoint, getattr(entry, setting)) == ("http://mine", None)
+
     def test_they_are_for_exporters_of_their_type_alone(self, set_them: SetThem) -> None:
         """Another exporter is not changed, and nothing is said of a variable that is wrong."""
         set_them(PHOENIX_COLLECTOR_ENDPOINT="nonsense", MLFLOW_TRACKING_URI="databricks")
