@@ -139,9 +139,8 @@ class ModelInfo:
     hidden: frozenset[str]
     serialized: frozenset[str]
     whole: bool  # by a serializer for all of it
-    computes: (
-        bool  # fields that are properties, which a dump would run: they may query a database, or never return
-    )
+    # Whether it has properties that a dump would run: they may query a database, or never return.
+    computes: bool
 
 
 @functools.lru_cache(maxsize=1024)
