@@ -378,8 +378,6 @@ class ObservabilityRuntime:
         with self._lock:
             leases, self._leases = self._leases, {}
             left, self._leaving = self._leaving, []
-        for lease in leases.values():
-            lease.release()
         closing = [
             (name, delivery)
             for name, delivery in deliveries.items()
@@ -389,7 +387,11 @@ class ObservabilityRuntime:
         closing += [
             (each.name, each.delivery) for each in left if each.delivery is not None and each.delivery.at_work
         ]
-        return [(name, delivery, delivery.close(until)) for name, delivery in closing]
+        begun = [(name, delivery, delivery.close(until)) for name, delivery in closing]
+        for lease in leases.values():
+            # Not before: a delivery that nothing holds and that is not open yet would not know how much time it has.
+            lease.release()
+        return begun
 
     async def _close(self, deadline: float) -> tuple[str, ...]:
         """Close every exporter; abandon those that have not closed by the deadline, and return their names."""

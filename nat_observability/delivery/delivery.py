@@ -275,7 +275,7 @@ class Delivery:
         Write what is queued, and close despite open leases; see `closed`.
 
         With a spool everything is saved first, gets one last try of at most 2 seconds, and stays there otherwise. What
-        is only in memory is tried with backoff as long as there is time.
+        is only in memory is tried with backoff as long as there is time; so is the opening of a sink that is not open.
 
         Args:
             until: When that time is over, in seconds of `time.monotonic()`. Without it each batch has one last try.
@@ -283,7 +283,11 @@ class Delivery:
         with locking.lock:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call(until)
-            if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
+            if (
+                loop is not None
+                and state.phase.opening
+                and not (accounting.ledger.pending or accounting.upstream)
+            ):
                 # A sink that may never open has nothing to write, so a shutdown need not wait for it.
                 loop.dismiss()
                 loop.cancel()

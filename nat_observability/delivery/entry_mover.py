@@ -20,7 +20,6 @@ from nat_observability.events import Item
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
-from nat_observability.system.clock import monotonic
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
@@ -153,8 +152,8 @@ class EntryMover:
 
     async def _begin_to_end(self) -> None:
         """Have the last tries begin."""
-        until = self._state.last_call_until
-        self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
+        with locking.lock:
+            self.retry.end_by(self._state.ends_at(self._loop.time()))
         await self._save_what_is_sent()
         self.cut_saved()
         self._try_deferred_again()

@@ -639,7 +639,7 @@ async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) 
         "good": SpanExporter(good, name="good"),
     }
     with capture_logs() as lines:
-        runtime = ObservabilityRuntime(exporters)
+        runtime = ObservabilityRuntime(exporters, shutdown_timeout=0.6)
         async with runtime:
             manager = await record(ExporterManager.from_exporters(exporters), ["a"])
             health = runtime.health().exporters["bad"]

@@ -54,7 +54,6 @@ _log = get_logger()
 # forked workers must not wait in step.
 _random = random.Random()
 at_fork(after_in_child=_random.seed)
-_END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
 
 
@@ -96,14 +95,14 @@ class Retry:
         """Whether tries are the last ones."""
         return self._hurry.is_set()
 
-    def end_within(self, seconds: float | None) -> None:
+    def end_by(self, ends_at: float | None) -> None:
         """
-        Try what waits at once, and give up by then, because the process ends.
+        Try what waits at once, and begin no try after that time of the loop, because the process ends.
 
         Args:
-            seconds: From now on; None for one last try of each batch. What a spool has gets one in either case.
+            ends_at: None for one last try of each batch. What a spool has gets one in either case.
         """
-        self._until = None if seconds is None else self._time() + seconds - _END_EARLY
+        self._until = ends_at
         self._hurry.set()
 
     def begin(self) -> None:

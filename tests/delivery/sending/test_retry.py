@@ -19,7 +19,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.sending.retry import Outcome, Saved
 from nat_observability.delivery.sending.sink_adapters import as_sink
-from nat_observability.delivery.state import State
+from nat_observability.delivery.state import END_EARLY, State
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
 from nat_observability.sinks.protocol import Batch, Sink
 from tests.delivery.sinks import ScriptedSink, takes_at_most, times
@@ -42,7 +42,8 @@ class Sender:
         return await self.mover.send(batch, saved)
 
     def end_within(self, seconds: float | None) -> None:
-        self.mover.retry.end_within(seconds)
+        now = asyncio.get_running_loop().time()
+        self.mover.retry.end_by(None if seconds is None else now + seconds - END_EARLY)
 
     @property
     def last_error(self) -> BaseException | None:
