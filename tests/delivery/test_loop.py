@@ -452,6 +452,35 @@ async def test_a_hanging_open_ends_with_its_delivery(ends: str) -> None:
     assert delivery.closed().done()
 
 
+async def test_a_sink_that_hangs_over_its_close_is_closed_when_it_returns() -> None:
+    """Nothing waits for that any more, and its handles are not kept; nor is its thread."""
+    calls: list[str] = []
+    let_go = threading.Event()
+
+    class Hangs:
+        def open(self) -> None:
+            calls.append("open")
+
+        def write(self, batch: Batch) -> None:
+            calls.append("write")
+            let_go.wait(20.0)
+
+        def close(self) -> None:
+            calls.append("close")
+
+    limits = DeliveryLimits(batch_age=0.0, retry_for=0.0, write_timeout=0.02, open_timeout=0.02)
+    delivery = Delivery("main", Hangs(), limits=limits, loop_source=RunningLoop())
+    run = delivery.lease()
+    accept(run, 2)
+    run.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert calls == ["open", "write"]
+    assert run.ledger == LedgerSnapshot(accepted=2, failed=2)
+    let_go.set()
+    await until(lambda: not any("-Hangs" in thread.name for thread in threading.enumerate()))
+    assert calls == ["open", "write", "close"]
+
+
 @virtual_time
 async def test_a_sink_is_not_closed_under_the_loop_that_has_opened_it_again() -> None:
     """The loop that was given up finishes opening late: by then the sink belongs to the new loop."""
