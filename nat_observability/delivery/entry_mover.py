@@ -327,10 +327,11 @@ class EntryMover:
 
     def cut_saved(self) -> None:
         """Wait no longer than for a last try for writes under way whose items a spool has."""
+        self.retry.cut_at = cut_at = self._loop.time() + LAST_TRY
         for write, saved in self._writes.items():
             # One whose time is over may go on, if the sink swallows its cancellation.
             if saved() and not write.expired() and (end := write.when()) is not None:
-                write.reschedule(min(end, self._loop.time() + LAST_TRY))
+                write.reschedule(min(end, cut_at))
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         accounting, spool, failures = self._accounting, self._spool, self.retry.failures
