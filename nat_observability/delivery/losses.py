@@ -125,6 +125,12 @@ class Losses:
             )
 
 
+def log_due() -> None:
+    """Log what is due, of whichever delivery: for code that has given up items of several. Not under the lock."""
+    for losses in list(_unlogged):
+        losses.log()
+
+
 def log_all() -> None:
     """
     Log what was not logged yet, of deliveries that no longer exist too, and then the totals: the process is ending.

@@ -143,8 +143,7 @@ async def test_a_sink_that_hangs_over_its_close_is_closed_once_when_it_returns(
     if again is not None:
         await asyncio.wait_for(again, PATIENCE)
         await sink.close()
-    for thread in blocking.threads:
-        await until(lambda thread=thread: not thread.is_alive())
+    await until(lambda: not any(thread.is_alive() for thread in blocking.threads))
     once = ["open", "write", "close"] if stuck_in == "write" else ["open", "close"]
     assert blocking.calls == once + ["open", "close"] * opened_again
 
