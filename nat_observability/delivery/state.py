@@ -1,4 +1,4 @@
-"""State: a delivery's phase, its leases, and those who wait for it to open or to close."""
+"""State: a delivery's phase, its leases, and those who wait for it to open or to close; and its health."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 
+import msgspec
+
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.errors import RuntimeStateError
 from nat_observability.system.clock import monotonic
 
@@ -54,6 +58,30 @@ class DeliveryState(StrEnum):
 _AT_REST = (DeliveryState.NEW, DeliveryState.CLOSED, DeliveryState.FAILED)
 _NOT_YET_OPEN = (DeliveryState.OPENING, DeliveryState.REOPENING)
 _OPEN = (DeliveryState.OPEN, DeliveryState.DRAINING)
+
+
+class DeliveryHealth(msgspec.Struct, frozen=True):
+    """
+    The state of a delivery at one moment.
+
+    `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
+    the number of those items. `spooled` is the number of items that are on the disk and not in memory.
+    `last_batch_s` is how many seconds the last batch took, all its tries included, and `last_batch_failed` whether the
+    back end took nothing of it. `last_success_s` is how many seconds ago it last took something, or else it was opened.
+    """
+
+    state: DeliveryState
+    ledger: LedgerSnapshot
+    queue_depth: int
+    queue_capacity: int
+    queue_bytes: int
+    in_flight: int
+    last_batch_s: float | None
+    spooled: int
+    breaker: BreakerState
+    last_error: str | None
+    last_batch_failed: bool = False
+    last_success_s: float | None = None
 
 
 class Hold:

@@ -21,12 +21,12 @@ from structlog.testing import capture_logs
 
 from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Entry, Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.spool_client import SpoolClient
-from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.state import DeliveryHealth, DeliveryState
 from nat_observability.errors import ExporterStartError, RefusedForNowError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
