@@ -133,6 +133,7 @@ async def abandoned() -> Delivery:
     accept(lease, 12)
     await asyncio.sleep(1.0)
     assert delivery.abandon() == 12
+    delivery.log_losses()
     lease.release()
     return delivery
 

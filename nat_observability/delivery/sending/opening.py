@@ -13,7 +13,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.retry import LAST_TRY, backoff, cancelled
 from nat_observability.delivery.state import END_EARLY, State
 from nat_observability.delivery.threads.worker import as_exception
-from nat_observability.errors import SinkError, StartTimeoutError
+from nat_observability.errors import SinkError, StartTimeoutError, ThreadRefusedError
 from nat_observability.foreign_errors import EXITS
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 
 _FIRST = 1.0  # seconds at most before the second try
 _MOST = 30.0  # seconds at most before any later one
-# Errors that time does not mend: a shutdown does not wait for it.
-_FINAL = (ImportError, TypeError, ValueError)
+# Errors that the time of a shutdown does not mend: a wrong configuration, or a process that is at its limit of threads.
+_FINAL = (ImportError, TypeError, ValueError, ThreadRefusedError)
 _log = get_logger()
 
 
