@@ -6,9 +6,10 @@ from nat_observability.lazy_names import lazily
 
 if TYPE_CHECKING:
     from nat_observability.context import ContextState, outgoing_headers
-    from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+    from nat_observability.delivery.delivery import Delivery
     from nat_observability.delivery.ledger import LedgerSnapshot
     from nat_observability.delivery.limits import DeliveryLimits
+    from nat_observability.delivery.state import DeliveryHealth
     from nat_observability.errors import (
         ExporterStartError,
         InvalidExporterError,
@@ -112,12 +113,10 @@ _HOMES = {
         "ContextState",
         "outgoing_headers",
     ),
-    "nat_observability.delivery.delivery": (
-        "Delivery",
-        "DeliveryHealth",
-    ),
+    "nat_observability.delivery.delivery": ("Delivery",),
     "nat_observability.delivery.ledger": ("LedgerSnapshot",),
     "nat_observability.delivery.limits": ("DeliveryLimits",),
+    "nat_observability.delivery.state": ("DeliveryHealth",),
     "nat_observability.errors": (
         "ExporterStartError",
         "InvalidExporterError",

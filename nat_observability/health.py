@@ -6,10 +6,9 @@ from enum import StrEnum
 
 import msgspec
 
-from nat_observability.delivery.delivery import DeliveryHealth
 from nat_observability.delivery.ledger import LedgerSnapshot, total
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
-from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.state import DeliveryHealth, DeliveryState
 
 
 class RuntimeState(StrEnum):

@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.state import DeliveryHealth
 from nat_observability.delivery.threads.worker import loaded
 from nat_observability.foreign_errors import describe, reraise_signal
 from nat_observability.logs import get_logger

@@ -9,7 +9,7 @@ from concurrent.futures import Future
 from types import MappingProxyType, TracebackType
 from typing import Self
 
-from nat_observability.delivery.change import Joining, Leaving
+from nat_observability.delivery.change import Joining, Leaving, log_end
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
 from nat_observability.delivery.state import DeliveryState
@@ -122,7 +122,7 @@ class ObservabilityRuntime:
             warn_of_shared(self._exporters)
             opened = await self._open(began + self._start_timeout)
         except ExporterStartError:
-            await self._close(clock() + self._shutdown_timeout)
+            await log_end(*await self._close(clock() + self._shutdown_timeout))
             raise
         except BaseException:
             self._begin_closing()
@@ -143,7 +143,7 @@ class ObservabilityRuntime:
         """
         clock = clock_of(asyncio.get_running_loop())
         began = clock()
-        abandoned: tuple[str, ...] = ()
+        lost: list[tuple[str, int]] = []
         with self._lock:
             draining = self._state is RuntimeState.OPEN
             if draining:
@@ -155,13 +155,17 @@ class ObservabilityRuntime:
                 self._begin_closing(_monotonic(began + self._shutdown_timeout))
                 self._enter(RuntimeState.CLOSED)
                 raise
-            abandoned = await self._close(began + self._shutdown_timeout)
-            counts = {"abandoned": [*abandoned], "live_managers": self._live_managers}
-            _log.info("runtime_drained", duration_s=clock() - began, **counts)
-        health = self.health()
-        if draining and self._unselected is not None and not health.ledger.accepted:
+            lost, closed = await self._close(began + self._shutdown_timeout)
+            await log_end(lost, closed, lambda: self._log_end(clock() - began, [name for name, _ in lost]))
+        names, exporters = tuple(name for name, _ in lost), self.health().exporters
+        return RuntimeReport(clock() - began, names, self._live_managers, exporters)
+
+    def _log_end(self, seconds: float, abandoned: list[str]) -> None:
+        _log.info(
+            "runtime_drained", duration_s=seconds, abandoned=abandoned, live_managers=self._live_managers
+        )
+        if self._unselected is not None and not self.health().ledger.accepted:
             report_unselected_run(self._unselected)
-        return RuntimeReport(clock() - began, abandoned, self._live_managers, health.exporters)
 
     def begin_shutdown(self) -> None:
         """
@@ -378,8 +382,6 @@ class ObservabilityRuntime:
         with self._lock:
             leases, self._leases = self._leases, {}
             left, self._leaving = self._leaving, []
-        for lease in leases.values():
-            lease.release()
         closing = [
             (name, delivery)
             for name, delivery in deliveries.items()
@@ -389,10 +391,13 @@ class ObservabilityRuntime:
         closing += [
             (each.name, each.delivery) for each in left if each.delivery is not None and each.delivery.at_work
         ]
-        return [(name, delivery, delivery.close(until)) for name, delivery in closing]
+        begun = [(name, delivery, delivery.close(until)) for name, delivery in closing]
+        for lease in leases.values():
+            lease.release()  # not before: one that is not open, and that nothing holds, must know how much time it has
+        return begun
 
-    async def _close(self, deadline: float) -> tuple[str, ...]:
-        """Close every exporter; abandon those that have not closed by the deadline, and return their names."""
+    async def _close(self, deadline: float) -> tuple[list[tuple[str, int]], set[Delivery]]:
+        """Close every exporter; return those that were abandoned at the deadline, with what they lost, and all."""
         begun = self._begin_closing(_monotonic(deadline))
         closing = [(name, delivery, asyncio.wrap_future(closed)) for name, delivery, closed in begun]
         try:
@@ -401,11 +406,8 @@ class ObservabilityRuntime:
         finally:
             _let_go([closed for _, _, closed in closing])
             self._enter(RuntimeState.CLOSED)
-        for name, delivery in late:
-            _log.warning("exporter_abandoned", exporter=name, lost=delivery.abandon(self._shutdown_timeout))
-        for delivery in {*self._deliveries().values(), *(delivery for _, delivery, _ in closing)}:
-            delivery.log_losses()
-        return tuple(name for name, _ in late)
+        lost = [(name, delivery.abandon(self._shutdown_timeout)) for name, delivery in late]
+        return lost, {*self._deliveries().values(), *(delivery for _, delivery, _ in closing)}
 
     def _start_clean(self) -> None:
         """Forget the parent's runs, in a forked child. The leases survive there: its runs use the same exporters."""

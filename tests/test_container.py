@@ -481,7 +481,7 @@ def _check_bad_start(entry: Mapping[str, Any], parts: list[str]) -> None:
     backend = Backend()
 
     async def optional() -> None:
-        container = container_of(backend, works="taking", bad=entry)
+        container = container_of(backend, settings={"shutdown_timeout": 0.6}, works="taking", bad=entry)
         with capture_logs() as lines:
             await _awaited(container.init_resources())
         (line,) = [line for line in lines if line["event"] == "exporter_start_failed"]

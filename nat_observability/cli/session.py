@@ -10,8 +10,8 @@ from pathlib import Path
 
 from nat_observability.cli.command_error import CommandError
 from nat_observability.containers import ObservabilityContainer
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
-from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.delivery import Delivery
+from nat_observability.delivery.state import DeliveryHealth, DeliveryState
 from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.exporter.span_exporter import SpanExporter
 from nat_observability.exporter_manager import ExporterManager

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
+from nat_observability.delivery.losses import log_abandoned
+from nat_observability.delivery.state import DeliveryHealth
+from nat_observability.delivery.threads.worker import call_apart, call_elsewhere
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
 from nat_observability.system.clock import wait
 
+_LOG_SECONDS = 0.5
 _log = get_logger()
 
 
@@ -72,12 +76,43 @@ class Leaving:
         delivery = self.delivery
         if delivery is None:
             return None
+        lost: list[tuple[str, int]] = []
         if not await _within(delivery.closed(), self._timeout / 2) and not await _within(
             delivery.close(), self._timeout / 2
         ):
-            _log.warning("exporter_abandoned", exporter=self.name, lost=delivery.abandon(self._timeout))
-        delivery.log_losses()
+            lost.append((self.name, delivery.abandon(self._timeout)))
+        await log_end(lost, [delivery])
         return delivery.health()
+
+
+async def log_end(
+    abandoned: Sequence[tuple[str, int]],
+    deliveries: Iterable[Delivery],
+    more: Callable[[], None] | None = None,
+) -> None:
+    """
+    Log what exporters have lost by their end, and more.
+
+    If any was abandoned, its stream may be a pipe that nothing reads, and the log may go there too: the lines are then
+    written on a thread of their own, and not waited for longer than half a second.
+
+    Args:
+        abandoned: The names of those that were abandoned at a deadline, with the number of items lost by that.
+        deliveries: Those that have ended.
+        more: Called afterwards.
+    """
+
+    def log() -> None:
+        log_abandoned(abandoned)
+        for delivery in deliveries:
+            delivery.log_losses()
+        if more is not None:
+            more()
+
+    if abandoned:
+        await call_elsewhere(call_apart(log, _LOG_SECONDS))
+    else:
+        log()
 
 
 async def _within(closed: Future[None], timeout: float) -> bool:

@@ -16,16 +16,16 @@ from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loop import DeliveryLoop, finish, report
 from nat_observability.delivery.loss_reasons import NamedDropReason
-from nat_observability.delivery.losses import log_all
+from nat_observability.delivery.losses import is_any_unlogged, log_all
 from nat_observability.delivery.pipeline.intake import Intake, intake_of
 from nat_observability.delivery.sending import sink_adapters
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.sending.periodic_work import RunFeed
-from nat_observability.delivery.state import DeliveryState, Hold, State
+from nat_observability.delivery.state import DeliveryHealth, DeliveryState, Hold, State
 from nat_observability.delivery.threads import process_end
 from nat_observability.delivery.threads.delivery_thread import DeliveryThread, LoopSource, weak_call
 from nat_observability.delivery.threads.thread_group import DeliveryThreadGroup
-from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker
+from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, call_apart
 from nat_observability.errors import RuntimeStateError, StartTimeoutError, StopTimeoutError
 from nat_observability.foreign_errors import describe
 from nat_observability.logs import get_logger
@@ -41,30 +41,6 @@ if TYPE_CHECKING:
 
 _log = get_logger()
 _LAST_TRIES = 5.0  # seconds at most in which the exit of a process tries a back end that is down
-
-
-class DeliveryHealth(msgspec.Struct, frozen=True):
-    """
-    The state of a delivery at one moment.
-
-    `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
-    the number of those items. `spooled` is the number of items that are on the disk and not in memory.
-    `last_batch_s` is how many seconds the last batch took, all its tries included, and `last_batch_failed` whether the
-    back end took nothing of it. `last_success_s` is how many seconds ago it last took something, or else it was opened.
-    """
-
-    state: DeliveryState
-    ledger: LedgerSnapshot
-    queue_depth: int
-    queue_capacity: int
-    queue_bytes: int
-    in_flight: int
-    last_batch_s: float | None
-    spooled: int
-    breaker: BreakerState
-    last_error: str | None
-    last_batch_failed: bool = False
-    last_success_s: float | None = None
 
 
 class Delivery:
@@ -275,7 +251,7 @@ class Delivery:
         Write what is queued, and close despite open leases; see `closed`.
 
         With a spool everything is saved first, gets one last try of at most 2 seconds, and stays there otherwise. What
-        is only in memory is tried with backoff as long as there is time.
+        is only in memory is tried with backoff as long as there is time; so is the opening of a sink that is not open.
 
         Args:
             until: When that time is over, in seconds of `time.monotonic()`. Without it each batch has one last try.
@@ -283,7 +259,11 @@ class Delivery:
         with locking.lock:
             state, accounting, loop = self._state, self._accounting, self._loop
             state.note_last_call(until)
-            if loop is not None and state.phase.opening and not (accounting.in_memory or accounting.upstream):
+            if (
+                loop is not None
+                and state.phase.opening
+                and not (accounting.ledger.pending or accounting.upstream)
+            ):
                 # A sink that may never open has nothing to write, so a shutdown need not wait for it.
                 loop.dismiss()
                 loop.cancel()
@@ -299,7 +279,7 @@ class Delivery:
         Drop at once what is not yet written, as `shutdown_timeout`; return how many items that were.
 
         For when the deadline has passed: it waits for nothing, not even for the delivery's thread, which may itself be
-        stuck. What is in the spool stays there, and pending.
+        stuck, nor for a line: `log_losses` writes that. What is in the spool stays there, and pending.
 
         Args:
             timeout: Seconds that it had; `drain_timeout` by default.
@@ -312,8 +292,8 @@ class Delivery:
             error = StopTimeoutError(self.name, self.limits.drain_timeout if timeout is None else timeout)
             accounting, failed = self._accounting, DeliveryState.FAILED
             lost = finish(state, accounting, self._spool, failed, error, "shutdown_timeout")
+            state.reported()
         loop.cancel()
-        report(state, accounting)
         return lost
 
     @property
@@ -437,13 +417,16 @@ def _drain_at_exit() -> None:
     began = monotonic()
     ends = {each: began + each.limits.drain_timeout for each in deliveries() if not each.closed().done()}
     if held := sorted(delivery.name for delivery in ends if delivery.held):
-        _log.warning("runtime_not_shut_down", exporters=held)
+        # What is written to may be a pipe that nothing reads: what is left is not to wait for that.
+        call_apart(lambda: _log.warning("runtime_not_shut_down", exporters=held), _LAST_TRIES)()
+    lost: list[tuple[str, int]] = []
     for delivery, closed in [(each, each.close(min(end, began + _LAST_TRIES))) for each, end in ends.items()]:
         try:
             closed.result(max(0.0, ends[delivery] - monotonic()))
         except TimeoutError:
-            _log.warning("exporter_abandoned", exporter=delivery.name, lost=delivery.abandon())
-    log_all()
+            lost.append((delivery.name, delivery.abandon()))
+    if lost or is_any_unlogged():
+        call_apart(lambda: log_all(lost), _LAST_TRIES)()
 
 
 at_fork(after_in_child=_start_clean_in_child)

@@ -20,7 +20,6 @@ from nat_observability.events import Item
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
-from nat_observability.system.clock import monotonic
 
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
@@ -153,8 +152,8 @@ class EntryMover:
 
     async def _begin_to_end(self) -> None:
         """Have the last tries begin."""
-        until = self._state.last_call_until
-        self.retry.end_within(None if until is None else max(0.0, until - monotonic()))
+        with locking.lock:
+            self.retry.end_by(self._state.ends_at(self._loop.time()))
         await self._save_what_is_sent()
         self.cut_saved()
         self._try_deferred_again()
@@ -328,10 +327,11 @@ class EntryMover:
 
     def cut_saved(self) -> None:
         """Wait no longer than for a last try for writes under way whose items a spool has."""
+        self.retry.cut_at = cut_at = self._loop.time() + LAST_TRY
         for write, saved in self._writes.items():
             # One whose time is over may go on, if the sink swallows its cancellation.
             if saved() and not write.expired() and (end := write.when()) is not None:
-                write.reschedule(min(end, self._loop.time() + LAST_TRY))
+                write.reschedule(min(end, cut_at))
 
     def _settle(self, batch: Sequence[Entry], outcomes: Sequence[Outcome]) -> None:
         accounting, spool, failures = self._accounting, self._spool, self.retry.failures

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
 from nat_observability.delivery.entry_mover import BatchObserver, EntryMover
-from nat_observability.delivery.lease import NEVER
 from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.loss_reasons import NamedDropReason
 from nat_observability.delivery.pipeline.intake import Intake
-from nat_observability.delivery.sending.retry import Retry, backoff, cancelled
+from nat_observability.delivery.sending.opening import Opening
+from nat_observability.delivery.sending.retry import Retry, cancelled
 from nat_observability.delivery.state import DeliveryState, State, resolve
 from nat_observability.delivery.threads.delivery_thread import LoopSource, is_forgotten
 from nat_observability.delivery.threads.worker import (
@@ -23,7 +23,6 @@ from nat_observability.delivery.threads.worker import (
     background_context,
     suppress_instrumentation,
 )
-from nat_observability.errors import SinkError, StartTimeoutError
 from nat_observability.foreign_errors import EXITS, describe
 from nat_observability.logs import get_logger
 from nat_observability.sinks.protocol import Sink
@@ -31,8 +30,6 @@ from nat_observability.sinks.protocol import Sink
 if TYPE_CHECKING:
     from nat_observability.delivery.spool_client import SpoolClient
 
-_REOPEN_FIRST = 1.0  # seconds at most before a sink is opened for the second time
-_REOPEN_MOST = 30.0  # seconds at most before any later time
 _LET_GO = 1.0  # seconds for closing the sink of a delivery that was given up; nothing waits for it
 _log = get_logger()
 
@@ -40,10 +37,6 @@ _log = get_logger()
 class DeliveryLoop:
     """
     Opens spool and sink, moves entries until the delivery is no longer needed, and closes both.
-
-    A sink that cannot be opened is tried again in the background, if a runtime holds the delivery; what is accepted
-    meanwhile waits in the queue, or in the spool. If the delivery is no longer needed before the sink is open, and
-    something waits in memory, it is tried once more.
 
     Args:
         name: The exporter's, for logs.
@@ -87,11 +80,10 @@ class DeliveryLoop:
         self._ended: Future[None] = Future()
         self._task: asyncio.Task[None] | None = None
         self._has_run = False
-        self._is_open = False  # the sink, which this loop must close
-        self._has_successor = False
         self._loop = loop_source.acquire()
         try:
             self._mover = EntryMover(name, state, accounting, sink, limits, self._loop, spool, observer)
+            self._opening = Opening(name, state, accounting, sink, limits, self._loop, spool, self._mover)
             if intake is not None:
                 intake.loop.acquire()
         except BaseException:
@@ -200,9 +192,10 @@ class DeliveryLoop:
     async def _run(self) -> None:
         self._has_run = True
         try:
+            await self._take_over()
             while True:
                 suppress_instrumentation()
-                if not await self._open_at_last():
+                if not await self._open():
                     return
                 # A task of its own: what wakes it need not pass through this one.
                 moving = self._loop.create_task(self._mover.run(), name=f"entries of {self._name}")
@@ -241,75 +234,27 @@ class DeliveryLoop:
             report(self._state, self._accounting)
             await self._let_go()
 
+    async def _take_over(self) -> None:
+        """Wait for the loop before: a sink is not opened while it is being closed, which may never end."""
+        after, self._after = self._after, None
+        if after is not None:
+            await asyncio.wait([asyncio.wrap_future(after._ended)], timeout=2 * _LET_GO)
+            # From now on the sink is this loop's: if the other one closed it, this one would lose it.
+            after._opening.is_superseded = True
+
+    async def _open(self) -> bool:
+        problem = await self._opening.run()
+        with locking.lock:
+            if problem is not None and not self.dismissed:
+                self._finish(DeliveryState.FAILED, problem, "not_open")
+            return problem is None and not self.dismissed
+
     def _finish(self, phase: DeliveryState, error: BaseException | None, reason: NamedDropReason) -> None:
         finish(self._state, self._accounting, self._spool, phase, error, reason)
 
-    async def _open_at_last(self) -> bool:
-        """Open spool and sink, in as many tries as a runtime waits for; return whether they are open."""
-        tries = 0
-        while True:
-            try:
-                await self._open()
-            except BaseException as error:
-                if cancelled(error) or isinstance(error, GeneratorExit):
-                    raise
-                problem = as_exception(error)
-            else:
-                with locking.lock:
-                    if self.dismissed:
-                        return False
-                    self._state.opened()
-                self._mover.begin()
-                if tries:
-                    _log.info("exporter_reopened", exporter=self._name, tries=tries)
-                return True
-            tries += 1
-            with locking.lock:
-                if self.dismissed:
-                    return False
-                goes_on = self._state.not_opened(problem)
-            if goes_on:
-                goes_on = await self._wait_to_reopen(backoff(tries, _REOPEN_FIRST, _REOPEN_MOST))
-            if not goes_on:
-                if self._spool is not None:
-                    with suppress(SinkError):
-                        await self._spool.close()
-                with locking.lock:
-                    if not self.dismissed:
-                        self._finish(DeliveryState.FAILED, problem, "not_open")
-                return False
-
-    async def _wait_to_reopen(self, seconds: float) -> bool:
-        """
-        Wait before the next try at opening, and meanwhile save new items, if there is a spool.
-
-        Returns:
-            Whether to try again: not if the delivery is no longer needed, and everything it has is in the spool.
-        """
-        accounting, state, signal = self._accounting, self._state, self._mover.signal
-        deadline = self._loop.time() + seconds
-        while True:
-            signal.clear()
-            with locking.lock:
-                if self.dismissed:
-                    return False
-                saves, unwanted = self._saves_while_closed(), state.unwanted
-                if unwanted and accounting.upstream:
-                    accounting.hasten_upstream()
-                elif unwanted and not saves and (self._spool is None or not self._spool.is_saving):
-                    return accounting.only_in_memory
-            if saves:
-                await self._mover.save_queued()
-                continue
-            try:
-                async with asyncio.timeout_at(deadline):
-                    await signal.wait()
-            except TimeoutError:
-                return True
-
     async def _close(self) -> None:
         """Close the sink, which has written everything: nothing is lost if that raises, or never ends."""
-        self._is_open = False
+        self._opening.is_open = False
         suppress_instrumentation()
         try:
             async with asyncio.timeout(self._limits.open_timeout):
@@ -322,9 +267,9 @@ class DeliveryLoop:
 
     async def _let_go(self) -> None:
         """Close a sink that is still open, because the delivery was given up: its connections would stay open."""
-        if not self._is_open or self._has_successor:
+        if not self._opening.is_open or self._opening.is_superseded:
             return
-        self._is_open = False
+        self._opening.is_open = False
         # In a task of its own: this one may be cancelled just now, and the sink would be left half closed.
         closing = self._loop.create_task(self._close_sink())
         deadline = self._loop.time() + _LET_GO
@@ -341,73 +286,6 @@ class DeliveryLoop:
             await self._sink.close()
         except EXITS as error:
             raise as_exception(error) from error
-
-    async def _open(self) -> None:
-        if self._after is not None:
-            # A sink is not opened while it is being closed; but one that is stuck may never finish closing.
-            await asyncio.wait([asyncio.wrap_future(self._after._ended)], timeout=2 * _LET_GO)
-            # From now on the sink is this loop's: if the other one closed it, this one would lose it.
-            self._after._has_successor = True
-            self._after = None
-        if self._spool is not None:
-            try:
-                await self._spool.open()
-            finally:
-                # It may have been opened just after the delivery was put to rest, which had nothing to close then.
-                if self.dismissed and not self._has_successor:
-                    self._spool.end()
-        if self.dismissed:
-            return
-        if self._spool is None:
-            await self._open_sink()
-            return
-        # A sink that hangs must not keep what runs have recorded from the disk, for which their ends wait.
-        opening = self._loop.create_task(self._open_sink())
-        opening.add_done_callback(lambda _: self._mover.signal.set())
-        try:
-            while not opening.done():
-                await self._save_or_wait()
-        finally:
-            opening.cancel()
-            await asyncio.wait({opening})
-        opening.result()
-
-    def _saves_while_closed(self) -> bool:
-        """Return whether to save while the sink is not open; set when to be woken. Under the lock."""
-        accounting = self._accounting
-        accounting.wake_items = accounting.wake_bytes = NEVER
-        accounting.tell_room()
-        if self._state.unwanted:
-            accounting.wake_items = 1  # what is processed yet
-        if self._spool is None or not self._spool.is_open:
-            return False
-        if accounting.saves_all or self._state.unwanted or accounting.is_filled(0.5):
-            if accounting.queue.items:
-                return True
-            accounting.wake_items = 1
-        else:
-            accounting.wake_items = (self._limits.queue_items + 1) // 2
-        return False
-
-    async def _save_or_wait(self) -> None:
-        self._mover.signal.clear()
-        with locking.lock:
-            saves = not self.dismissed and self._saves_while_closed()
-        if saves:
-            await self._mover.save_queued()
-        else:
-            await self._mover.signal.wait()
-
-    async def _open_sink(self) -> None:
-        try:
-            async with asyncio.timeout(self._limits.open_timeout):
-                await self._sink.open()
-        except TimeoutError as error:
-            raise StartTimeoutError(self._name, self._limits.open_timeout) from error
-        except EXITS as error:
-            # It would leave this task, and end a turn of the event loop with it.
-            raise as_exception(error) from error
-        self._is_open = True
 
 
 def finish(

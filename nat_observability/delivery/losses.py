@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 
 from nat_observability.delivery import locking
 from nat_observability.delivery.lease import Destination, Lease
@@ -125,12 +126,30 @@ class Losses:
             )
 
 
-def log_all() -> None:
+def log_due() -> None:
+    """Log what is due, of whichever delivery: for code that has given up items of several. Not under the lock."""
+    for losses in list(_unlogged):
+        losses.log()
+
+
+def log_abandoned(lost: Iterable[tuple[str, int]]) -> None:
+    """Log that exporters were abandoned at a deadline, each with the number of items that it has lost by that."""
+    for name, items in lost:
+        _log.warning("exporter_abandoned", exporter=name, lost=items)
+
+
+def is_any_unlogged() -> bool:
+    """Whether `log_all` has anything to log."""
+    return bool(_unlogged or _totals)
+
+
+def log_all(abandoned: Iterable[tuple[str, int]]) -> None:
     """
     Log what was not logged yet, of deliveries that no longer exist too, and then the totals: the process is ending.
 
     Totals are logged again only if more was lost since.
     """
+    log_abandoned(abandoned)
     for losses in list(_unlogged):
         losses.log(last=True)
     with locking.lock:

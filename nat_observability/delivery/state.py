@@ -1,4 +1,4 @@
-"""State: a delivery's phase, its leases, and those who wait for it to open or to close."""
+"""State: a delivery's phase, its leases, and those who wait for it to open or to close; and its health."""
 
 from __future__ import annotations
 
@@ -7,6 +7,10 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import Future
 from enum import StrEnum
 
+import msgspec
+
+from nat_observability.delivery.ledger import LedgerSnapshot
+from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.errors import RuntimeStateError
 from nat_observability.system.clock import monotonic
 
@@ -19,6 +23,9 @@ def note_change() -> None:
     global changes
     changes += 1
 
+
+END_EARLY = 0.5
+"""Seconds before the end of a last call after which no try begins, so that its failure is still logged."""
 
 _FAIL_AGAIN_FOR = 5.0  # seconds in which a lease gets the last error of opening instead of another try
 
@@ -51,6 +58,30 @@ class DeliveryState(StrEnum):
 _AT_REST = (DeliveryState.NEW, DeliveryState.CLOSED, DeliveryState.FAILED)
 _NOT_YET_OPEN = (DeliveryState.OPENING, DeliveryState.REOPENING)
 _OPEN = (DeliveryState.OPEN, DeliveryState.DRAINING)
+
+
+class DeliveryHealth(msgspec.Struct, frozen=True):
+    """
+    The state of a delivery at one moment.
+
+    `queue_depth` includes what waits for its processors. `queue_bytes` includes what is being written, `in_flight` is
+    the number of those items. `spooled` is the number of items that are on the disk and not in memory.
+    `last_batch_s` is how many seconds the last batch took, all its tries included, and `last_batch_failed` whether the
+    back end took nothing of it. `last_success_s` is how many seconds ago it last took something, or else it was opened.
+    """
+
+    state: DeliveryState
+    ledger: LedgerSnapshot
+    queue_depth: int
+    queue_capacity: int
+    queue_bytes: int
+    in_flight: int
+    last_batch_s: float | None
+    spooled: int
+    breaker: BreakerState
+    last_error: str | None
+    last_batch_failed: bool = False
+    last_success_s: float | None = None
 
 
 class Hold:
@@ -94,6 +125,7 @@ class State:
         self._given_up_on = False  # whether a waiter has stopped waiting for it to open
         self.last_call = False
         self.last_call_until: float | None = None
+        self._ends_at: float | None = None
         self._note_demand()
         self._taken = False  # whether a lease was taken since this began to close, or since the last call
         self._opening: list[Future[None]] = []
@@ -158,10 +190,17 @@ class State:
         note_change()
         self.leases = self.kept = 0
         self.last_call, self._taken = True, False
-        self.last_call_until = until
+        self.last_call_until, self._ends_at = until, None
         self._note_demand()
         if self.phase is DeliveryState.OPEN:
             self.phase = DeliveryState.DRAINING
+
+    def ends_at(self, now: float) -> float | None:
+        """Return when the last tries end, by the clock that shows `now`; None if each has to be the only one."""
+        if self._ends_at is None and self.last_call_until is not None:
+            # By the first look: the clock of a test's loop is not the one of `last_call_until`.
+            self._ends_at = now + max(0.0, self.last_call_until - monotonic()) - END_EARLY
+        return self._ends_at
 
     def _note_demand(self) -> None:
         self.unwanted = self.last_call or not self.leases  # kept, because each batch asks for it
@@ -204,11 +243,13 @@ class State:
 
     def not_opened(self, error: BaseException) -> bool:
         """
-        The sink could not be opened; return whether to try again, because a runtime holds it.
+        The sink could not be opened; return whether to try again, if there is time: a runtime holds it, or it ends.
 
         If not, those who wait for it to open are told by `finish`: they find what they have recorded counted as lost.
         """
         self.open_error, self._open_failed_at = error, monotonic()
+        if self.last_call:
+            return True
         if self.unwanted or not self.kept:
             return False
         self._tell_not_opened(error)

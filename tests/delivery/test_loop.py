@@ -23,6 +23,7 @@ from nat_observability.exporter_manager import ExporterManager
 from nat_observability.processors import Processor
 from nat_observability.runtime import ObservabilityRuntime
 from nat_observability.sinks.protocol import Batch
+from nat_observability.system.clock import monotonic
 from nat_observability.testing import until
 from tests.delivery.backends import in_spool
 from tests.delivery.leases import accept, delivering, opened
@@ -280,6 +281,158 @@ async def test_g6_a_run_waits_for_the_disk_and_not_for_a_sink_that_is_not_open(t
     assert len(await asyncio.to_thread(in_spool, tmp_path)) == 20
 
 
+# Opening at a last call
+
+
+def last_call(delivery: Delivery, seconds: float = 20.0) -> asyncio.Future[None]:
+    """Close a delivery as a shutdown does that has so many seconds."""
+    return asyncio.wrap_future(delivery.close(monotonic() + seconds))
+
+
+@virtual_time
+async def test_g2_a_shutdown_opens_a_sink_as_long_as_it_has_time() -> None:
+    """One that can be opened before the end gets what waits; one that cannot is tried until just before it."""
+    for tries, outcome in (
+        (4, LedgerSnapshot(accepted=3, delivered=3)),
+        (1000, LedgerSnapshot(accepted=3, dropped={"not_open": 3})),
+    ):
+        sink = Reopened(*[DOWN] * 1000)
+        async with delivering(sink, batch_age=0.0) as delivery:
+            await not_opened(delivery)
+            run = delivery.lease()
+            accept(run, 3)
+            await asyncio.sleep(600.0)
+            sink.opens, began = [DOWN] * tries, now()
+            sink.opened_at.clear()
+            with capture_logs() as lines:
+                closed = last_call(delivery)
+                # A second caller waits for the same, and changes nothing.
+                await asyncio.gather(closed, asyncio.wrap_future(delivery.closed()))
+        assert run.ledger == outcome
+        assert now() - began < 19.6
+        assert sink.opened_at[0] - began < 0.01
+        waits = [after - before for before, after in zip(sink.opened_at, sink.opened_at[1:], strict=False)]
+        assert len(waits) >= 3
+        assert all(wait <= 2.0**number + 0.01 for number, wait in enumerate(waits))
+        lost = [line["reasons"] for line in lines if line["event"] == "delivery_dropped"]
+        assert lost == [outcome.dropped] * (not outcome.delivered)
+        if lost:
+            assert sink.opened_at[-1] - began == pytest.approx(19.5, abs=0.01)
+
+
+@pytest.mark.parametrize(("seconds", "opens"), [(19.5, True), (19.74, True), (19.76, False), (1e6, False)])
+@virtual_time
+async def test_g2_an_opening_that_takes_its_time_ends_with_the_shutdown(seconds: float, opens: bool) -> None:
+    """If it ends just before the end, what waits is written; else it is counted as lost, before the end."""
+    sink = Opening()
+    sink.opens = [seconds]
+    async with delivering(sink, open_timeout=1e6) as delivery:
+        run = delivery.lease(keep=True)
+        accept(run, 3)
+        await settle()
+        with capture_logs() as lines:
+            await last_call(delivery)
+        assert now() == pytest.approx(min(seconds, 19.75), abs=0.01)
+    reasons = {} if opens else {"not_open": 3}
+    assert run.ledger == LedgerSnapshot(accepted=3, delivered=3 - sum(reasons.values()), dropped=reasons)
+    assert [line["event"] for line in lines] == ["delivery_dropped"] * (not opens)
+
+
+@virtual_time
+async def test_g2_a_shutdown_does_not_wait_for_what_time_does_not_mend() -> None:
+    """A missing package or a wrong setting is the same in twenty seconds: one try, as for what fails at its start."""
+    sink = Reopened(*[ImportError("no such module")] * 1000)
+    async with delivering(sink) as delivery:
+        lease = delivery.lease(keep=True)
+        assert lease.opening is not None
+        with suppress(ImportError):
+            await asyncio.wrap_future(lease.opening)
+        accept(lease, 3)
+        tries, began = len(sink.opened_at), now()
+        await last_call(delivery)
+        assert (len(sink.opened_at), now() - began < 0.01) == (tries + 1, True)
+    assert lease.ledger == LedgerSnapshot(accepted=3, dropped={"not_open": 3})
+
+
+@virtual_time
+async def test_g2_sinks_that_are_not_open_delay_no_other_at_a_shutdown() -> None:
+    """Two that cannot be opened, one of them for ever, and one that hangs, beside one that is open."""
+    source = RunningLoop()
+    never, soon, hangs, works = Reopened(*[DOWN] * 1000), Reopened(*[DOWN] * 3), Opening(), ScriptedSink()
+    hangs.opens = [1e6]
+    sinks = {"never": never, "soon": soon, "hangs": hangs, "works": works}
+    limits = DeliveryLimits(batch_age=60.0, open_timeout=1e6)
+    exporters = {
+        name: SpanExporter(Delivery(name, sink, limits=limits, loop_source=source))
+        for name, sink in sinks.items()
+    }
+    runtime = ObservabilityRuntime(exporters, start_timeout=0.1, shutdown_timeout=20.0)
+    await runtime.init()
+    async with ExporterManager.from_exporters(exporters).start(ContextState()):
+        with step("tool", "t"):
+            pass
+    soon.opens, began = [DOWN] * 3, now()
+    stopping = asyncio.create_task(runtime.shutdown())
+    await asyncio.wrap_future(exporters["works"].delivery.closed())
+    assert now() - began < 0.01
+    report = await stopping
+    assert report.abandoned == ()
+    assert report.duration_s < 20.0
+    ledgers = {name: health.ledger for name, health in report.exporters.items() if health is not None}
+    lost, delivered = LedgerSnapshot(1, dropped={"not_open": 1}), LedgerSnapshot(1, 1)
+    assert ledgers == {"never": lost, "soon": delivered, "hangs": lost, "works": delivered}
+    await settle()
+    assert source.users == 0
+
+
+@virtual_time
+async def test_g3_a_sink_is_opened_though_the_shutdown_is_cancelled() -> None:
+    """The caller goes on at once; in the background the sink has the time that the shutdown had."""
+    source, sink = RunningLoop(), Reopened(DOWN)
+    exporters = {"main": SpanExporter(Delivery("main", sink, loop_source=source))}
+    runtime = ObservabilityRuntime(exporters, shutdown_timeout=20.0)
+    await runtime.init()
+    sink.opens = [DOWN] * 1000
+    async with ExporterManager.from_exporters(exporters).start(ContextState()):
+        with step("tool", "t"):
+            pass
+    stopping = asyncio.create_task(runtime.shutdown())
+    await asyncio.sleep(10.0)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    assert (await runtime.shutdown()).exporters["main"] is not None
+    sink.opens.clear()
+    await asyncio.wrap_future(exporters["main"].delivery.closed())
+    assert exporters["main"].delivery.health().ledger == LedgerSnapshot(1, 1)
+    await settle()
+    assert source.users == 0
+
+
+@pytest.mark.parametrize(("opening", "delivered"), [(DOWN, 0), (1.9, 3), (2.1, 0)])
+@virtual_time
+async def test_g2_what_a_spool_has_is_worth_two_seconds_of_opening(
+    opening: BaseException | float, delivered: int, tmp_path: Path
+) -> None:
+    """One try at the last call, however much time it has: what does not get through waits in the spool."""
+    sink = Reopened(*[DOWN] * 1000)
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path, open_timeout=1e6)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    await not_opened(delivery)
+    run = delivery.lease()
+    accept(run, 3)
+    await asyncio.wrap_future(run.saved())
+    sink.opens, began = [opening] + [DOWN] * 1000, now()
+    sink.opened_at.clear()
+    await last_call(delivery)
+    assert len(sink.opened_at) == 1
+    assert now() - began < 2.01
+    assert run.ledger == LedgerSnapshot(accepted=3, delivered=delivered, pending=3 - delivered)
+    assert delivery.health().ledger == run.ledger
+    await until(lambda: not any("-spool-" in thread.name for thread in threading.enumerate()))
+    assert len(await asyncio.to_thread(in_spool, tmp_path)) == 3 - delivered
+
+
 # A loop that was given up
 
 
@@ -297,6 +450,35 @@ async def test_a_hanging_open_ends_with_its_delivery(ends: str) -> None:
     await settle()
     assert source.users == 0
     assert delivery.closed().done()
+
+
+async def test_a_sink_that_hangs_over_its_close_is_closed_when_it_returns() -> None:
+    """Nothing waits for that any more, and its handles are not kept; nor is its thread."""
+    calls: list[str] = []
+    let_go = threading.Event()
+
+    class Hangs:
+        def open(self) -> None:
+            calls.append("open")
+
+        def write(self, batch: Batch) -> None:
+            calls.append("write")
+            let_go.wait(20.0)
+
+        def close(self) -> None:
+            calls.append("close")
+
+    limits = DeliveryLimits(batch_age=0.0, retry_for=0.0, write_timeout=0.02, open_timeout=0.02)
+    delivery = Delivery("main", Hangs(), limits=limits, loop_source=RunningLoop())
+    run = delivery.lease()
+    accept(run, 2)
+    run.release()
+    await asyncio.wrap_future(delivery.closed())
+    assert calls == ["open", "write"]
+    assert run.ledger == LedgerSnapshot(accepted=2, failed=2)
+    let_go.set()
+    await until(lambda: not any("-Hangs" in thread.name for thread in threading.enumerate()))
+    assert calls == ["open", "write", "close"]
 
 
 @virtual_time

@@ -26,13 +26,14 @@ from nat_observability.delivery.pipeline.tail_sampling import TailSamplingBuffer
 from nat_observability.delivery.queue import weigh
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError
 from nat_observability.events import ErrorDetails, Item
+from nat_observability.processors import Processor
 from nat_observability.sinks.protocol import Batch
 from nat_observability.spool.record import encode_item
 from nat_observability.spool.spool import Spool
 from nat_observability.testing import until
 from tests.delivery.backends import Backend, quick_limits
 from tests.delivery.sinks import Answer, ScriptedSink, times
-from tests.delivery.virtual import RunningLoop, virtual_time
+from tests.delivery.virtual import RunningLoop, settle, virtual_time
 from tests.processes import run_program
 from tests.sinks.builders import make_span, make_step
 
@@ -132,6 +133,7 @@ async def abandoned() -> Delivery:
     accept(lease, 12)
     await asyncio.sleep(1.0)
     assert delivery.abandon() == 12
+    delivery.log_losses()
     lease.release()
     return delivery
 
@@ -303,6 +305,19 @@ async def test_g20_a_line_that_cannot_be_written_now_is_written_later() -> None:
     finally:
         structlog.configure(**before)
     assert said(lines) == delivery.health().ledger.dropped == {"queue_full": 5}
+
+
+@virtual_time
+async def test_g20_what_the_end_of_the_processors_refuses_is_in_the_log_at_once() -> None:
+    """A run records when the exporter has closed and its processors are about to end: nothing else would log that."""
+    passes: Processor = lambda item: item  # noqa: E731
+    delivery = main(ScriptedSink(), processors=[passes])
+    lease = await opened(delivery)
+    with capture_logs() as lines:
+        delivery.close().add_done_callback(lambda _: accept(lease, 2))
+        await settle()
+    assert said(lines) == delivery.health().ledger.dropped == {"closed": 2}
+    assert len(lines) == 1
 
 
 # The spool

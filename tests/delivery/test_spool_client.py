@@ -21,12 +21,12 @@ from structlog.testing import capture_logs
 
 from nat_observability.delivery import locking
 from nat_observability.delivery.accounting import Accounting
-from nat_observability.delivery.delivery import Delivery, DeliveryHealth
+from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Entry, Lease, Route
 from nat_observability.delivery.ledger import LedgerSnapshot
 from nat_observability.delivery.limits import DeliveryLimits, SpoolMode
 from nat_observability.delivery.spool_client import SpoolClient
-from nat_observability.delivery.state import DeliveryState
+from nat_observability.delivery.state import DeliveryHealth, DeliveryState
 from nat_observability.errors import ExporterStartError, RefusedForNowError, RetryableWriteError, SinkError
 from nat_observability.events import Item, Span
 from nat_observability.exporter.base_exporter import BaseExporter
@@ -639,7 +639,7 @@ async def test_a_spool_that_cannot_be_used_is_an_error_at_start(tmp_path: Path) 
         "good": SpanExporter(good, name="good"),
     }
     with capture_logs() as lines:
-        runtime = ObservabilityRuntime(exporters)
+        runtime = ObservabilityRuntime(exporters, shutdown_timeout=0.6)
         async with runtime:
             manager = await record(ExporterManager.from_exporters(exporters), ["a"])
             health = runtime.health().exporters["bad"]

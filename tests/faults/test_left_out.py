@@ -221,3 +221,38 @@ def test_g8_a_shutdown_delivers_what_is_beside_a_sink_that_blocks_the_delivery_t
         path,
     )
     assert len(path.read_text().splitlines()) == 20
+
+
+def test_g2_a_shutdown_returns_though_nothing_reads_what_its_lines_go_to() -> None:
+    """The console's thread and then the log block on a full pipe: what waits is counted, and the caller goes on."""
+    done = run_program(
+        """
+        import asyncio, os
+        from nat_observability import ContextState, ExporterManager, SpanExporter, step
+        from nat_observability.runtime import ObservabilityRuntime
+        from nat_observability.sinks import ConsoleSink
+
+        _unread, pipe = os.pipe()
+        os.set_blocking(pipe, False)
+        try:
+            while True:
+                os.write(pipe, bytes(4096))
+        except BlockingIOError:
+            os.set_blocking(pipe, True)
+        os.dup2(pipe, 2)
+        exporters = {"console": SpanExporter(ConsoleSink(), name="console")}
+
+        async def main():
+            runtime = ObservabilityRuntime(exporters, shutdown_timeout=0.2)
+            await runtime.init()
+            async with ExporterManager.from_exporters(exporters).start(ContextState()):
+                with step("tool", "t"):
+                    pass
+            report = await runtime.shutdown()
+            print(report.abandoned, report.exporters["console"].ledger.dropped, flush=True)
+
+        asyncio.run(main())
+        os._exit(0)  # the end of the interpreter waits for the locks of stderr
+        """
+    )
+    assert done.stdout.strip() == "('console',) {'shutdown_timeout': 1}"

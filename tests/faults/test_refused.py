@@ -582,6 +582,7 @@ def test_g4_a_sink_that_is_refused_memory_or_handles_fails_alone(
         async def close(self):
             pass
 
+    os.environ["NAT_OBSERVABILITY_SHUTDOWN_TIMEOUT"] = "1.5"  # in which it is tried again
     container = ObservabilityContainer()
     sink = Blocking() if {kind!r} == "open" else Async()
     container.exporters()["own"] = SpanExporter(sink, name="own")

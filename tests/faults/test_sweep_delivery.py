@@ -184,10 +184,10 @@ def test_g5_g20_a_fault_at_every_await_of_a_delivery(tmp_path: Path, spool: Spoo
 _LOOP = "DeliveryLoop._run > "
 # Where the tasks of a delivery wait in any case. A place that no sweep comes to any more is a change to look at.
 PLACES = {
-    f"{_LOOP}DeliveryLoop._open_at_last > DeliveryLoop._open > SpoolClient.open > SpoolClient._call",
-    f"{_LOOP}DeliveryLoop._open_at_last > DeliveryLoop._open > DeliveryLoop._save_or_wait",
-    f"{_LOOP}DeliveryLoop._open_at_last > DeliveryLoop._open",
-    "DeliveryLoop._open_sink",
+    f"{_LOOP}DeliveryLoop._open > Opening.run > Opening._try > Opening._open > SpoolClient.open > SpoolClient._call",
+    f"{_LOOP}DeliveryLoop._open > Opening.run > Opening._try > Opening._open > Opening._open_sink",
+    f"{_LOOP}DeliveryLoop._open > Opening.run > Opening._try > Opening._open",
+    "Opening._watch",
     "EntryMover.run > EntryMover._sleep",
     "EntryMover.run > EntryMover._fetch > EntryMover._try > SpoolClient.fetch > SpoolClient._call",
     "EntryMover._send > EntryMover._outcomes > EntryMover.send > EntryMover._write",

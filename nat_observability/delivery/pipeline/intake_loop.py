@@ -6,6 +6,7 @@ import asyncio
 from typing import Protocol
 
 from nat_observability.delivery import locking
+from nat_observability.delivery.losses import log_due
 from nat_observability.delivery.threads.delivery_thread import (
     DeliveryThread,
     LoopSource,
@@ -138,7 +139,7 @@ class IntakeLoop:
             else:
                 self.stop()
                 problem = error
-        self._log_stop(problem)
+        self._log(problem)
 
     def _go_on(self) -> Exception | None:
         """Start the loop again, if a delivery is at work; return any error that prevents it. Under the lock."""
@@ -158,9 +159,11 @@ class IntakeLoop:
         self.running = None
         self._work.refuse_everything()
 
-    def _log_stop(self, problem: Exception | None) -> None:
+    def _log(self, problem: Exception | None) -> None:
+        """Log why it stopped, if that was not meant, and what it has refused. Not under the lock."""
         if problem is not None:
             _log.error("processors_stopped", exporter=self._name, error=describe(problem))
+        log_due()
 
     # On the loop:
 
@@ -178,4 +181,4 @@ class IntakeLoop:
                 self._work.refuse_taken()
                 problem = self._go_on()
         self._loop_source.release()
-        self._log_stop(problem)
+        self._log(problem)

@@ -54,7 +54,6 @@ _log = get_logger()
 # forked workers must not wait in step.
 _random = random.Random()
 at_fork(after_in_child=_random.seed)
-_END_EARLY = 0.5  # seconds before the end in which no try begins, so that its failure is still logged
 _RETRYABLE = (RetryableWriteError, SinkError, ThreadRefusedError, OSError, TimeoutError)
 
 
@@ -74,6 +73,7 @@ class Retry:
 
     Attributes:
         breaker: While it counts failures, no batch may be tried but by `send`.
+        cut_at: When tries under way of what a spool has end, because the process does; None before that.
         failures: By outcome, the reason for the latest items with it. Code that counts them as lost logs the reason.
     """
 
@@ -86,6 +86,7 @@ class Retry:
         self._time = loop.time
         self._hurry = asyncio.Event()
         self._until: float | None = None  # when the last tries end, if there may be several of them
+        self.cut_at: float | None = None
         self.breaker = CircuitBreaker(limits.breaker_failures, limits.breaker_open_for, loop.time)
         self._retrying = RepeatedEvent()
         self.last_error: BaseException | None = None
@@ -96,18 +97,19 @@ class Retry:
         """Whether tries are the last ones."""
         return self._hurry.is_set()
 
-    def end_within(self, seconds: float | None) -> None:
+    def end_by(self, ends_at: float | None) -> None:
         """
-        Try what waits at once, and give up by then, because the process ends.
+        Try what waits at once, and begin no try after that time of the loop, because the process ends.
 
         Args:
-            seconds: From now on; None for one last try of each batch. What a spool has gets one in either case.
+            ends_at: None for one last try of each batch. What a spool has gets one in either case.
         """
-        self._until = None if seconds is None else self._time() + seconds - _END_EARLY
+        self._until = ends_at
         self._hurry.set()
 
     def begin(self) -> None:
         """Try as usual again."""
+        self.cut_at = None
         self._hurry.clear()
 
     async def send(self, batch: Sequence[Item], saved: Saved) -> list[Outcome]:
@@ -142,11 +144,15 @@ class Retry:
                     return self._unsent("breaker_open", batch)
                 await self._pause(pause)
                 continue
+            if last_try and saved():
+                # One that was under way, or waited, when the process began to end has used some of its time.
+                left = LAST_TRY if not tries or self.cut_at is None else self.cut_at - self._time()
+                if left <= 0:
+                    return self._unsent("last_try", batch)
+                limit = min(limit, left)
             tries += 1
             try:
-                rejected = await self._write(
-                    batch, saved, min(limit, LAST_TRY) if last_try and saved() else limit
-                )
+                rejected = await self._write(batch, saved, limit)
             except BaseException as error:  # noqa: BLE001  a sink is foreign code, and may raise anything
                 outcomes = await self._failed(error, tries, batch, give_up_at, saved, last_try=last_try)
                 if outcomes is not None:

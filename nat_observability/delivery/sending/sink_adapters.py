@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from functools import partial
 from typing import Any, cast
 
-from nat_observability.delivery.sending.periodic_work import RunFeed, upkeep_of
+from nat_observability.delivery.sending.periodic_work import RunFeed, Upkeep, upkeep_of
 from nat_observability.delivery.threads.worker import BlockingWorker, NewWorker, Worker, call_on
 from nat_observability.errors import ThreadRefusedError
 from nat_observability.foreign_errors import reraise_signal
@@ -36,7 +37,8 @@ class WorkerSink:
     A blocking sink, or a plain function that takes a batch, on a worker thread while it is open.
 
     A call that outlasts its timeout continues on that thread, and the next one waits for it: the sink never sees
-    two calls at once. An awaitable that a call returns is awaited on the loop.
+    two calls at once, and is closed after its last one, however late that returns. An awaitable that a call returns is
+    awaited on the loop.
 
     Attributes:
         write: While the sink is open, a call of its `write` on the worker.
@@ -84,11 +86,14 @@ class WorkerSink:
         worker = self._let_go()
         if worker is None:
             return
+        closing = _Closing(self._as_object, self.upkeep)
         try:
-            if self.upkeep is not None:
-                await call_on(worker, self.upkeep.last_round)
-            if self._as_object is not None:
-                await call_on(worker, self._as_object.close)
+            await call_on(worker, closing.close)
+        except asyncio.CancelledError:
+            # A call before it hangs: the sink is closed when that returns.
+            with suppress(ThreadRefusedError):
+                worker.submit(closing.close_late)
+            raise
         finally:
             worker.end()
 
@@ -122,6 +127,26 @@ class _Opening:
     def close_if_open(self) -> None:
         if self._is_open:
             self._sink.close()
+
+
+class _Closing:
+    """The end of a blocking sink, which comes once. On the worker's thread."""
+
+    def __init__(self, sink: BlockingSink | None, upkeep: Upkeep | None) -> None:
+        self._sink, self._upkeep = sink, upkeep
+        self._has_begun = False
+
+    def close(self) -> object:
+        self._has_begun = True
+        if self._upkeep is not None:
+            self._upkeep.last_round()
+        close_sink: Callable[[], object] | None = None if self._sink is None else self._sink.close
+        return None if close_sink is None else close_sink()
+
+    def close_late(self) -> None:
+        closing = None if self._has_begun else self.close()
+        if inspect.iscoroutine(closing):
+            closing.close()  # there may be no event loop any more to await it on
 
 
 async def _not_open(batch: Batch) -> int | None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import suppress
-from contextvars import Context, ContextVar
+from contextvars import Context, ContextVar, copy_context
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, Protocol, TypeVar
@@ -332,6 +332,27 @@ async def call_on(worker: Worker, function: Callable[..., Any], *arguments: obje
     result = await asyncio.wrap_future(worker.submit(partial(function, *arguments)))
     # A plain function may return a coroutine all the same: a lambda or a decorated function, for example.
     return await result if inspect.isawaitable(result) else result
+
+
+def call_apart(call: Callable[[], None], seconds: float) -> Callable[[], None]:
+    """
+    Make a blocking call on a thread of its own, in the caller's context; return what waits for it, so long at most.
+
+    It may go on afterwards. If there is no thread for it, it is made here, however long it takes.
+    """
+    try:
+        worker = BlockingWorker("nat-observability-log")
+    except RuntimeError:
+        call()
+        return lambda: None
+    called = worker.submit(partial(copy_context().run, call))
+    worker.end()
+
+    def wait() -> None:
+        with suppress(TimeoutError):
+            called.result(seconds)
+
+    return wait
 
 
 async def call_elsewhere(call: Callable[[], None]) -> None:

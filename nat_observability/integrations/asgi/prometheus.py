@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from nat_observability.delivery.delivery import DeliveryHealth
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
+from nat_observability.delivery.state import DeliveryHealth
 from nat_observability.health import RuntimeHealth, RuntimeState
 
 _Sample = tuple[Mapping[str, str], float]

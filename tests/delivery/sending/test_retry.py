@@ -19,7 +19,7 @@ from nat_observability.delivery.limits import DeliveryLimits
 from nat_observability.delivery.sending.circuit_breaker import BreakerState
 from nat_observability.delivery.sending.retry import Outcome, Saved
 from nat_observability.delivery.sending.sink_adapters import as_sink
-from nat_observability.delivery.state import State
+from nat_observability.delivery.state import END_EARLY, State
 from nat_observability.errors import BatchTooLargeError, PermanentWriteError, RetryableWriteError, SinkError
 from nat_observability.sinks.protocol import Batch, Sink
 from tests.delivery.sinks import ScriptedSink, takes_at_most, times
@@ -42,7 +42,8 @@ class Sender:
         return await self.mover.send(batch, saved)
 
     def end_within(self, seconds: float | None) -> None:
-        self.mover.retry.end_within(seconds)
+        now = asyncio.get_running_loop().time()
+        self.mover.retry.end_by(None if seconds is None else now + seconds - END_EARLY)
 
     @property
     def last_error(self) -> BaseException | None:
@@ -429,7 +430,24 @@ async def test_g2_what_a_spool_has_gets_one_short_try() -> None:
     assert await sending[1] == [UNSENT] * 8
     assert now() == pytest.approx(1.0, abs=0.01)
     assert await sending[0] == [UNSENT] * 8
-    assert now() <= 5.1
+    assert len(hanging.tries) == 1
+    assert now() == pytest.approx(3.0, abs=0.01)
+
+
+@virtual_time
+async def test_g2_what_a_spool_has_gets_two_seconds_in_all() -> None:
+    """A try that was under way when the end began uses them up with the one after it; a later batch has its own."""
+    sink = ScriptedSink(unavailable(), seconds=1.5)
+    one = sender(sink)
+    sending = asyncio.create_task(one.send(BATCH, lambda: True))
+    await asyncio.sleep(0.1)
+    one.end_within(20.0)
+    one.mover.cut_saved()
+    assert await sending == [UNSENT] * 8
+    assert sink.times == pytest.approx([0.0, 1.5])
+    assert now() == pytest.approx(2.1, abs=0.01)
+    await asyncio.sleep(5.0)
+    assert await one.send(BATCH, lambda: True) == [DELIVERED] * 8
 
 
 @virtual_time

@@ -116,6 +116,38 @@ async def test_a_write_that_is_given_up_holds_up_the_next_call() -> None:
     assert blocking.calls == ["open", "write", "write", "close"]
 
 
+@pytest.mark.parametrize("opened_again", [False, True])
+@pytest.mark.parametrize("stuck_in", ["write", "close"])
+async def test_a_sink_that_hangs_over_its_close_is_closed_once_when_it_returns(
+    stuck_in: str, opened_again: bool
+) -> None:
+    """Although nothing waits for that any more: its files and connections would stay open. Its thread ends."""
+    blocking = Blocking()
+    sink = as_sink(blocking)
+    await sink.open()
+    blocking.entered.clear()
+    blocking.let_go = let_go = threading.Event()
+    calls = [sink.write(BATCH), sink.close()] if stuck_in == "write" else [sink.close()]
+    for call in calls:
+        given_up = asyncio.ensure_future(call)
+        await until(blocking.entered.is_set)
+        await asyncio.sleep(0)
+        given_up.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await given_up
+    await sink.close()  # once more, as what waits for nothing may
+    blocking.let_go = None
+    again = asyncio.ensure_future(sink.open()) if opened_again else None
+    await asyncio.sleep(0)
+    let_go.set()
+    if again is not None:
+        await asyncio.wait_for(again, PATIENCE)
+        await sink.close()
+    await until(lambda: not any(thread.is_alive() for thread in blocking.threads))
+    once = ["open", "write", "close"] if stuck_in == "write" else ["open", "close"]
+    assert blocking.calls == once + ["open", "close"] * opened_again
+
+
 @pytest.mark.parametrize("stuck_in", ["open", "write"])
 async def test_a_new_open_waits_for_a_call_that_was_abandoned(stuck_in: str) -> None:
     """A delivery that was abandoned is opened anew only when the stuck call is over."""
