@@ -45,7 +45,8 @@ def run_program(
     environment = {
         name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE")
     }
-    if not fresh and "COVERAGE_PROCESS_START" not in environment:
+    # The warm interpreter forks, and coverage begins with a process.
+    if not fresh and not any(name.startswith("COVERAGE_PROCESS_") for name in environment):
         ended = run_warm(
             textwrap.dedent(code), list(map(str, arguments)), cwd=_ROOT, env=environment, timeout=timeout
         )

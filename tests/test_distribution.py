@@ -34,8 +34,11 @@ class Application:
 
     def runs(self, *arguments: str) -> str:
         """Return what Python prints that is started in the application's folder."""
+        # Without coverage either, which would count the copy as files of its own.
         kept = {
-            name: value for name, value in os.environ.items() if not name.startswith("NAT_OBSERVABILITY_")
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("NAT_OBSERVABILITY_", "COVERAGE_"))
         }
         path = os.pathsep.join([str(self.folder), str(self._site_packages)])
         ran = subprocess.run(

@@ -20,6 +20,7 @@ from nat_observability.integrations.clients import aiohttp as aiohttp_hooks
 from nat_observability.integrations.clients import grpc as grpc_hooks
 from nat_observability.integrations.clients import httpx as httpx_hooks
 from nat_observability.propagation.formats import formats
+from tests.integrations.grpc_core import grpc_core as grpc_core  # for each test here
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 

@@ -21,6 +21,7 @@ from nat_observability.integrations.clients.grpc import aio_interceptors as clie
 from nat_observability.integrations.grpc import aio_interceptors, interceptors
 from nat_observability.settings import ObservabilitySettings
 from nat_observability.testing import until
+from tests.integrations.grpc_core import grpc_core as grpc_core  # for each test here
 from tests.integrations.workers import Observed, observed
 
 NOT_FOUND, INTERNAL = grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL
