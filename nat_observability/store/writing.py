@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -127,7 +128,6 @@ class BatchRows:
         self._again = again
         self._version = version
         self._process_id = process_id
-        self._kinds: dict[str, list[int]] = {}
         self._runs: dict[str, _RunRow] = {}
         self._spans: list[tuple[object, ...]] = []
         spans = list(spans)
@@ -143,10 +143,7 @@ class BatchRows:
             if running:
                 row.see(span)
             else:
-                row.add(span)
-                if version > 1:
-                    row.count(span, cost)
-                    self._count_kind(span)
+                row.add(span, cost)
             row.parents[span.span_id] = span.parent_id
             rows.append(_span_row(span, RUNNING if running else _STATUSES[span.status], version, cost))
         if version > 1 and sum(len(each.parents) for each in runs.values()) < len(spans):
@@ -156,16 +153,14 @@ class BatchRows:
         """Leave out, and count no more, what comes again in the batch."""
         last = {(row[0], row[1]): (span, row) for span, row in zip(spans, self._spans, strict=True)}
         self._spans = [row for _, row in last.values()]
-        self._kinds = {}
         for each in self._runs.values():
             each.reset()
         if counted:
             for span, _ in last.values():
-                self._runs[span.run.run_id].count(span, _cost_of(span))
-                self._count_kind(span)
+                self._runs[span.run.run_id].count(span)
 
     def write(self, connection: sqlite3.Connection) -> None:
-        """Store them, within a transaction of the caller's."""
+        """Store them, in a transaction of the caller's that holds nothing else: it may begin anew."""
         if self._version == 1:
             connection.executemany(_ADD_SPAN_1, self._spans)
             connection.executemany(_MERGE_RUN_1, [row.values() for row in self._runs.values()])
@@ -182,17 +177,15 @@ class BatchRows:
 
     def _write_new(self, connection: sqlite3.Connection) -> bool:
         """Store spans none of which is there yet, as nearly always; return whether that was so. Else do nothing."""
-        # Not INSERT OR REPLACE: with triggers it takes half as long again, for every span.
-        connection.execute("SAVEPOINT batch")
+        # Not INSERT OR REPLACE: with triggers it takes half as long again, for every span. Nor within a savepoint, for
+        # which SQLite copies every page that it changes.
         try:
             self._write_runs(connection)
             connection.executemany(_ADD_SPAN, self._spans)
         except sqlite3.IntegrityError:
-            connection.execute("ROLLBACK TO batch")
+            connection.execute("ROLLBACK")
+            connection.execute("BEGIN IMMEDIATE")
             return False
-        finally:
-            if connection.in_transaction:
-                connection.execute("RELEASE batch")
         return True
 
     def _write_runs(self, connection: sqlite3.Connection) -> None:
@@ -207,10 +200,12 @@ class BatchRows:
         ]
         if tags:
             connection.executemany(_ADD_TAG, tags)
-        if self._kinds:
-            connection.executemany(
-                _COUNT_KIND, [(kind, *map(_bounded, counts)) for kind, counts in self._kinds.items()]
-            )
+        kinds: defaultdict[StepKind, list[Span]] = defaultdict(list)
+        for row in self._runs.values():
+            for span in row.spans:
+                kinds[span.kind].append(span)
+        if kinds:
+            connection.executemany(_COUNT_KIND, [_kind_row(*each) for each in kinds.items()])
 
     def _replaced(self, connection: sqlite3.Connection) -> list[tuple[int]]:
         """Return the ids of the spans that come again. Only a run that the store knows can have any."""
@@ -232,21 +227,6 @@ class BatchRows:
             if (depth := _depth(dict(spans))) is None:
                 depth = depth_of(spans)
             connection.execute("UPDATE runs SET depth = ? WHERE run_id = ?", (depth, *run))
-
-    def _count_kind(self, span: Span) -> None:
-        kind = _KINDS[span.kind]
-        counts = self._kinds.get(kind)
-        if counts is None:
-            counts = self._kinds[kind] = [0] * 8
-        counts[0] += 1
-        if span.status is not _OK:
-            counts[1 if span.status is _ERROR else 2] += 1
-        if (usage := span.usage) is not None:
-            counts[3] += usage.prompt_tokens
-            counts[4] += usage.completion_tokens
-            counts[5] += usage.cached_tokens
-            counts[6] += usage.reasoning_tokens
-            counts[7] += usage.total_tokens
 
 
 def write_ledgers(connection: sqlite3.Connection, ledgers: Iterable[Ledger]) -> None:
@@ -329,10 +309,7 @@ def _dropped(span: Span) -> str:
 class _RunRow:
     """What the spans of one batch say about one run, merged by the rules of `_MERGED`."""
 
-    __slots__ = (
-        "completion_tokens", "cost", "end_ns", "error", "errors", "incomplete", "llm_calls", "parents", "prompt_tokens",
-        "root", "run", "spans", "start_ns", "status", "tool_calls", "total_tokens",
-    )  # fmt: skip
+    __slots__ = ("costs", "end_ns", "error", "parents", "root", "run", "spans", "start_ns", "status")
 
     def __init__(self, run: Run, first: Span) -> None:
         self.run, self.start_ns, self.end_ns = run, first.start_ns, first.end_ns
@@ -344,9 +321,8 @@ class _RunRow:
 
     def reset(self) -> None:
         """Begin to count."""
-        self.spans = self.errors = self.incomplete = self.llm_calls = self.tool_calls = 0
-        self.prompt_tokens = self.completion_tokens = self.total_tokens = 0
-        self.cost: float | None = None
+        self.spans: list[Span] = []
+        self.costs: list[float] = []
 
     def see(self, span: Span) -> None:
         """Take what any span says of its run's times."""
@@ -355,28 +331,24 @@ class _RunRow:
         if span.end_ns > self.end_ns:
             self.end_ns = span.end_ns
 
-    def add(self, span: Span) -> None:
+    def add(self, span: Span, cost: float | None) -> None:
         """Take what a finished span says of its run."""
         self.see(span)
         if span.parent_id is None or span.parent_id == self.run.parent_span_id:
             self._add_root(span)
+        self.spans.append(span)
+        if cost is not None:
+            self._add_cost(span, cost)
 
-    def count(self, span: Span, cost: float | None) -> None:
-        """Add a finished span to the counters."""
-        self.spans += 1
-        if span.status is not _OK:
-            self.errors += span.status is _ERROR
-            self.incomplete += span.status is _INCOMPLETE
-        if span.kind is _LLM:
-            self.llm_calls += 1
-            if (usage := span.usage) is not None:
-                self.prompt_tokens += usage.prompt_tokens
-                self.completion_tokens += usage.completion_tokens
-                self.total_tokens += usage.total_tokens
-        elif span.kind is _TOOL:
-            self.tool_calls += 1
-        if cost is not None and span.kind not in _SUMS:
-            self.cost = cost if self.cost is None else self.cost + cost
+    def count(self, span: Span) -> None:
+        """Take a finished span into the counters alone."""
+        self.spans.append(span)
+        if (cost := _cost_of(span)) is not None:
+            self._add_cost(span, cost)
+
+    def _add_cost(self, span: Span, cost: float) -> None:
+        if span.kind not in _SUMS:
+            self.costs.append(cost)
 
     def _add_root(self, span: Span) -> None:
         root = span.start_ns, span.name
@@ -410,18 +382,41 @@ class _RunRow:
         )
 
     def counters(self) -> tuple[object, ...]:
+        spans = self.spans
+        calls = [span for span in spans if span.kind is _LLM]
+        usages = [span.usage for span in calls if span.usage is not None]
         return (
-            self.spans,
-            self.errors,
-            self.incomplete,
-            self.llm_calls,
-            self.tool_calls,
-            _bounded(self.prompt_tokens),
-            _bounded(self.completion_tokens),
-            _bounded(self.total_tokens),
-            self.cost,
+            len(spans),
+            *_failures(spans),
+            len(calls),
+            len([span for span in spans if span.kind is _TOOL]),
+            _sum([each.prompt_tokens for each in usages]),
+            _sum([each.completion_tokens for each in usages]),
+            _sum([each.total_tokens for each in usages]),
+            sum(self.costs) if self.costs else None,
             None if self.status == "open" else _depth(self.parents),
         )
+
+
+def _kind_row(kind: StepKind, spans: Sequence[Span]) -> tuple[object, ...]:
+    """Return what spans of one kind add to its counters."""
+    usages = [span.usage for span in spans if span.usage is not None]
+    return (
+        _KINDS[kind],
+        len(spans),
+        *_failures(spans),
+        _sum([each.prompt_tokens for each in usages]),
+        _sum([each.completion_tokens for each in usages]),
+        _sum([each.cached_tokens for each in usages]),
+        _sum([each.reasoning_tokens for each in usages]),
+        _sum([each.total_tokens for each in usages]),
+    )
+
+
+def _failures(spans: Sequence[Span]) -> tuple[int, int]:
+    """Return how many spans ended with an error, and how many without an end."""
+    statuses = [span.status for span in spans if span.status is not _OK]
+    return statuses.count(_ERROR), statuses.count(_INCOMPLETE)
 
 
 def _depth(parents: Mapping[str, str | None]) -> int | None:
@@ -446,5 +441,5 @@ def _json(texts: list[str]) -> str:
     return str(_encode(texts), "utf-8")
 
 
-def _bounded(count: int) -> int:
-    return min(count, _MOST)
+def _sum(counts: Sequence[int]) -> int:
+    return min(sum(counts), _MOST)
