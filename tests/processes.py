@@ -45,10 +45,14 @@ def run_program(
     environment = {
         name: value for name, value in os.environ.items() if measured or not name.startswith("COVERAGE")
     }
-    # The warm interpreter forks, and coverage begins with a process.
-    if not fresh and not any(name.startswith("COVERAGE_PROCESS_") for name in environment):
+    if not fresh:
         ended = run_warm(
-            textwrap.dedent(code), list(map(str, arguments)), cwd=_ROOT, env=environment, timeout=timeout
+            textwrap.dedent(code),
+            list(map(str, arguments)),
+            cwd=_ROOT,
+            env=environment,
+            timeout=timeout,
+            measured=measured,
         )
         assert ended.returncode == status, f"exit status {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
         return ended

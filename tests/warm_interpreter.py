@@ -19,6 +19,8 @@ from typing import IO, Any
 
 _ROOT = Path(__file__).parents[1]
 _LENGTH = 8  # bytes before a message
+# What coverage sets in the environment of the programs that it measures.
+_COVERAGE = ("COVERAGE_PROCESS_CONFIG", "COVERAGE_PROCESS_START")
 # Python 3.12 warns about every fork of a process that has threads.
 OPTIONS = ("-W", "error", "-W", "ignore:This process:DeprecationWarning")
 
@@ -146,9 +148,18 @@ def run_warm(
     env: Mapping[str, str],
     timeout: float,
     strict: bool = True,
+    measured: bool = True,
 ) -> Ended:
-    """Run a program in a fork of this process's warm interpreter, which the first call starts; as `run_program`."""
+    """
+    Run a program in a fork of this process's warm interpreter, which the first call starts; as `run_program`.
+
+    Where coverage is measured it gets an interpreter of its own, unless it is not to be `measured`.
+    """
     global _warm
+    if measured and (coverage := {name: os.environ[name] for name in _COVERAGE if name in os.environ}):
+        return _run_fresh(
+            code, arguments, cwd, {**env, **coverage, "PYTHONPATH": str(_ROOT)}, timeout, strict
+        )
     if _warm is None:
         _warm = WarmInterpreter()
     program = None
@@ -161,6 +172,23 @@ def run_warm(
             program.kill()
         close_warm()
         raise
+
+
+def _run_fresh(
+    code: str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str], timeout: float, strict: bool
+) -> Ended:
+    options = OPTIONS if strict else ()
+    # What measures a program makes it slower.
+    done = subprocess.run(
+        [sys.executable, *options, "-c", code, *arguments],
+        cwd=cwd,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=3 * timeout,
+        check=False,
+    )
+    return Ended(returncode=done.returncode, stdout=done.stdout, stderr=done.stderr)
 
 
 def serve(descriptor: int) -> None:
