@@ -25,6 +25,8 @@ _MEDIA = {
     "file": "document",
 }
 
+_LONGEST_HEAD = 100  # characters of a data URL, in which its type stands
+
 
 def add_content(message: Message, content: object, key: object = "content") -> None:
     """
@@ -110,6 +112,8 @@ def add_media(message: Message, modality: str, block: object, key: object) -> No
     source = block if source is None else source
     where = text_of(source) or text_of(field(source, "url", "uri", "file_uri"))
     mime = text_of(field(source, "mime_type", "media_type", "mimeType")) or text_of(field(block, "mime_type"))
+    if not mime and where and where[:5] == "data:":
+        mime = where[5:_LONGEST_HEAD].partition(",")[0].partition(";")[0]
     part: dict[str, Any] = {"modality": modality}
     if mime:
         part["mime_type"] = mime
