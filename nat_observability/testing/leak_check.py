@@ -14,9 +14,7 @@ from nat_observability.system.clock import monotonic, wait
 from nat_observability.system.weak_registry import WeakRegistry
 
 _INTERVAL = 0.002  # seconds from one look to the next
-_SOON = (
-    0.5  # seconds in which most threads end by themselves: looking for garbage takes as long as many of them
-)
+_SOON = 0.5  # seconds in which most threads end by themselves, or let go of what they held
 # The first two belong to their event loop, which keeps them for the next call. The third compiles, once in a process,
 # what the redaction of everybody's texts uses, and ends.
 _NOBODYS = ("asyncio_", "AnyIO worker thread", "nat-observability-redaction")
@@ -69,11 +67,12 @@ class LeakCheck:
         Return a line for each leak; an empty list means that nothing has leaked.
 
         Args:
-            within: As for `threads`.
+            within: As for `threads`. A thread that has just handed over its result may still hold what it worked with,
+                so half a second of that is given to leases and subscriptions too.
             ignoring: Which of "threads", "subscriptions" and "leases" not to look for.
         """
         lines: list[str] = []
-        subscribed, held = self._left()
+        subscribed, held = self._left(within=min(within, _SOON))
         # Leases first: a lease keeps its delivery's thread alive, so waiting for that thread would be in vain.
         if "leases" not in ignoring:
             lines += [
@@ -98,10 +97,13 @@ class LeakCheck:
             if thread not in self._threads and not thread.name.startswith(_NOBODYS)
         ]
 
-    def _left(self) -> tuple[list[EventStream], list[Delivery]]:
-        if not any(self._since()):
-            return [], []
-        gc.collect()  # garbage may still be in a cycle
+    def _left(self, *, within: float = 0.0) -> tuple[list[EventStream], list[Delivery]]:
+        start = monotonic()
+        while any(self._since()):  # not kept here, or it would not be garbage
+            gc.collect()  # it may still be in a cycle
+            if monotonic() - start >= within:
+                break
+            time.sleep(_INTERVAL)
         return self._since()
 
     def _since(self) -> tuple[list[EventStream], list[Delivery]]:

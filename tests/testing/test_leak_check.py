@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 
 import pytest
 
@@ -34,7 +35,7 @@ async def test_a_run_that_is_open() -> None:
     async with ExporterManager.from_exporters({"a": exporter}).start(ContextState()):
         assert check.leases() == [exporter.delivery]
         assert len(check.subscriptions()) == 1
-        assert check.found(ignoring=["threads", "leases"]) == [
+        assert check.found(within=0, ignoring=["threads", "leases"]) == [
             "1 subscriptions to one run's stream: its manager was not stopped"
         ]
         found = check.found(within=0)
@@ -51,6 +52,23 @@ async def test_a_runtime_that_is_open() -> None:
         assert len(before.leases()) == 1
         assert LeakCheck().leases() == []
     assert before.leases() == []
+
+
+def test_a_thread_that_is_about_to_end_leaks_no_subscription() -> None:
+    """A thread of an event loop's pool lets go of its call just after the caller has the result."""
+    check, begun = LeakCheck(), threading.Event()
+
+    def work() -> None:
+        state = ContextState()
+        state.stream.subscribe("own", lambda each: None)
+        begun.set()
+        time.sleep(0.1)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    begun.wait()
+    assert check.found(ignoring=["threads"]) == []
+    thread.join()
 
 
 def test_threads_get_time_to_end() -> None:
