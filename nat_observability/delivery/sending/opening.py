@@ -75,6 +75,7 @@ class Opening:
         self._spool = spool
         self._mover = mover
         self._try_until: asyncio.Timeout | None = None
+        self._is_last_try = False  # whether the try under way began after a last call
         self._saved_until: float | None = None  # the end of the last try of what the spool has
         self.is_open = self.is_superseded = False
 
@@ -84,9 +85,10 @@ class Opening:
         is_last = False
         self._saved_until = None
         while True:
-            if self._state.last_call and not is_last:
-                is_last, in_row = True, 0
+            self._is_last_try = self._state.last_call
             problem = await self._try()
+            if self._is_last_try and not is_last:
+                is_last, in_row = True, 0
             with locking.lock:
                 if self._mover.dismissed:
                     return None
@@ -141,6 +143,7 @@ class Opening:
         seconds, began = self._limits.open_timeout, self._loop.time()
         with locking.lock:
             ends_at = self._end_of_try(began + seconds)
+            self._is_last_try = self._state.last_call  # which may have come while the spool was opened
         try:
             async with asyncio.timeout_at(ends_at) as self._try_until:
                 await self._sink.open()
@@ -210,10 +213,8 @@ class Opening:
         if accounting.upstream:
             accounting.hasten_upstream()
             return due_at
-        if self._is_saving:
-            return due_at
         if accounting.only_in_memory:
-            return due_at if is_last else now
+            return due_at if is_last or self._is_saving else now
         worth_it = state.last_call and accounting.ledger.pending > 0 and not is_last
         return now if worth_it and now < self._end_of_saved(now) else None
 
@@ -237,7 +238,7 @@ class Opening:
     def _is_saved(self) -> bool:
         """Whether nothing would be lost if the sink was not opened any more."""
         accounting = self._accounting
-        return not (accounting.upstream or accounting.only_in_memory or self._is_saving)
+        return not (accounting.upstream or accounting.only_in_memory)
 
     @property
     def _is_saving(self) -> bool:
