@@ -26,14 +26,14 @@ async def changes(
         cursor: From an earlier answer; None for now.
         ended: Ends the changes once it is set.
     """
-    seen = await _newest(store)
+    # Both before the first answer: what the reader does after it would be missed, or end the stream.
+    seen, ledger = await store.read(_newest)
     at = seen if cursor is None else min(cursor, seen)
     yield {"cursor": at, "runs": []}
     unchanged = 0
-    ledger = await store.read(_newest_ledger)
     while not ended.is_set():
         try:
-            newest, newest_ledger = await store.read(lambda reader: (reader.newest(), _newest_ledger(reader)))
+            newest, newest_ledger = await store.read(_newest)
             if newest < at:
                 at = 0  # another file is at the path now
             if newest > at or newest_ledger != ledger:
@@ -50,12 +50,10 @@ async def changes(
             await asyncio.wait_for(ended.wait(), _PERIOD)
 
 
-async def _newest(store: StoreFile) -> int:
-    return await store.read(lambda reader: reader.newest())
-
-
-def _newest_ledger(reader: Reader) -> int:
-    return (reader.value("SELECT max(id) FROM ledgers") or 0) if reader.version >= 2 else 0
+def _newest(reader: Reader) -> tuple[int, int]:
+    """Return the ids of the last span and of the last ledger."""
+    ledger = reader.value("SELECT max(id) FROM ledgers") if reader.version >= 2 else None
+    return reader.newest(), ledger or 0
 
 
 def _runs(reader: Reader, since: int, to: int, ledger: int) -> list[str]:

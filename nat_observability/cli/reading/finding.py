@@ -36,19 +36,5 @@ def find_runs(store: Store, given: str) -> list[StoredRun]:
     raise CommandError(f"{given!r} is the beginning of several ids: {_listed(ids)}. Give more of it.")
 
 
-def find_run(store: Store, given: str) -> StoredRun:
-    """
-    Return the one run that `find_runs` finds.
-
-    Raises:
-        CommandError: As `find_runs`; or it is a trace of several runs.
-    """
-    found = find_runs(store, given)
-    if len(found) > 1:
-        ids = _listed([run.run.run_id for run in found])
-        raise CommandError(f"{given!r} is a trace of {len(found)} runs: {ids}. Give the id of one of them.")
-    return found[0]
-
-
 def _listed(ids: list[str]) -> str:
     return ", ".join(output.printable(each) for each in ids[:8])
