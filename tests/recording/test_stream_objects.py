@@ -250,3 +250,74 @@ async def test_a_consumed_stream_leaves_nothing_behind() -> None:
         gc.enable()
     gc.collect()
     assert freed == ["stream", "stream"]
+
+
+class Refusing(Pieces):
+    """Each way to open or end it fails."""
+
+    def __enter__(self) -> Pieces:
+        raise ConnectionError("refused")
+
+    def __exit__(self, *exc_info: object) -> None:
+        raise ConnectionError("refused")
+
+    def close(self) -> None:
+        raise ConnectionError("refused")
+
+
+class AsyncRefusing(AsyncPieces):
+    async def __aenter__(self) -> AsyncPieces:
+        raise ConnectionError("refused")
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        raise ConnectionError("refused")
+
+    async def close(self) -> None:
+        raise ConnectionError("refused")
+
+
+def assert_refused(run: CapturingExporter) -> None:
+    done = ask(run)
+    assert (done.status, done.error and done.error.message) == (Status.ERROR, "refused")
+    run.clear()
+
+
+@pytest.mark.parametrize("call", ["__enter__", "__exit__", "close"])
+def test_what_opening_or_ending_raises_is_the_steps(run: CapturingExporter, call: str) -> None:
+    """It goes on to the caller; the object is its own again, and may be called once more."""
+    stream = returning(Refusing)
+    for _ in range(2):
+        with pytest.raises(ConnectionError):
+            getattr(stream, call)(*(None,) * 3 if call == "__exit__" else ())
+    assert type(stream) is Refusing
+    assert_refused(run)
+
+
+async def test_what_opening_or_ending_an_async_one_raises_is_the_steps() -> None:
+    """The same for asynchronous ones."""
+    async with recorded_run() as run:
+        for call, arguments in (("__aenter__", ()), ("__aexit__", (None,) * 3), ("close", ())):
+            stream = returning(AsyncRefusing)
+            for _ in range(2):
+                with pytest.raises(ConnectionError):
+                    await getattr(stream, call)(*arguments)
+            assert type(stream) is AsyncRefusing
+            assert_refused(run)
+
+
+async def test_a_method_of_a_followed_class_is_the_objects_own_elsewhere() -> None:
+    """Bound before the stream has ended, and called after it: nothing is recorded any more."""
+    async with recorded_run() as run:
+        stream = returning(Pieces)
+        close, enter, leave = stream.close, stream.__enter__, stream.__exit__
+        assert list(stream) == ["a", "b"]
+        assert enter() is stream
+        assert leave(None, None, None) is None
+        close()
+        other = returning(AsyncPieces)
+        end, begin, finish = other.close, other.__aenter__, other.__aexit__
+        assert [piece async for piece in other] == ["a", "b"]
+        assert await begin() is other
+        assert await finish(None, None, None) is None
+        await end()
+        assert [node.status for node in run.tree.all("llm", "ask")] == [Status.OK, Status.OK]

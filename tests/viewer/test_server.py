@@ -15,8 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from nat_observability.sinks.protocol import RunLedger
+from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.viewer.security import is_loopback, new_token
 from nat_observability.viewer.serving import viewer_url
+from tests.store.old_stores import make_old_store
 from tests.viewer.client import TOKEN, Viewer, viewer
 from tests.viewer.stores import BEGIN_NS, damaged, large_run, make_run, make_store, spans_of, write
 
@@ -471,3 +474,43 @@ async def test_facts_about_the_store(shown: Viewer, store: Path) -> None:
     assert (facts["runs"], facts["spans"], facts["version"]) == (12, 60, 2)
     assert facts["size"] == store.stat().st_size
     assert facts["sidecar"]["state"] == "off"
+
+
+async def test_what_became_of_the_items_of_each_exporter(tmp_path: Path) -> None:
+    """The store's page sums it up, losses by their reason."""
+    path = await asyncio.to_thread(make_store, tmp_path / "s.sqlite3", 2)
+    sink = await asyncio.to_thread(SqliteSink, path)
+    await asyncio.to_thread(sink.open)
+    ledgers = [
+        RunLedger("run-000000", "main", 9, 4, 2, 0, {"queue_full": 3}),
+        RunLedger("run-000001", "main", 8, 5, 0, 0, {"queue_full": 1, "closed": 2}),
+        RunLedger("run-000001", "other", 5, 4, 0, 1, {}),
+    ]
+    await asyncio.to_thread(sink.write_report, ledgers)
+    await asyncio.to_thread(sink.close)
+    async with viewer(path) as shown:
+        facts = await shown.get("/api/store")
+    main = {
+        "accepted": 17,
+        "delivered": 9,
+        "failed": 2,
+        "pending": 0,
+        "dropped": {"queue_full": 4, "closed": 2},
+    }
+    other = {"accepted": 5, "delivered": 4, "failed": 0, "pending": 1, "dropped": {}}
+    assert sorted(facts["exporters"], key=lambda each: each["exporter"]) == [
+        {"exporter": "main", "runs": 2, **main},
+        {"exporter": "other", "runs": 1, **other},
+    ]
+
+
+async def test_facts_about_a_store_of_version_1(tmp_path: Path) -> None:
+    """It has neither ledgers nor processes, and its spans are counted."""
+    path = tmp_path / "old.sqlite3"
+    await asyncio.to_thread(make_old_store, path)
+    async with viewer(path) as shown:
+        facts = await shown.get("/api/store")
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        (spans,) = connection.execute("SELECT count(*) FROM spans").fetchone()
+    assert (facts["version"], facts["spans"]) == (1, spans)
+    assert (facts["exporters"], facts["processes"]) == ([], [])

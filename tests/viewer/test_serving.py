@@ -10,23 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-import pytest
-
-from nat_observability.viewer.serving import viewer_url
 from tests.viewer.stores import make_store
-
-
-@pytest.mark.parametrize(
-    ("host", "url"),
-    [
-        ("127.0.0.1", "http://127.0.0.1:4320/#token=t"),
-        ("::1", "http://[::1]:4320/#token=t"),
-        ("0.0.0.0", f"http://{socket.gethostname()}:4320/#token=t"),
-    ],
-)
-def test_the_address_to_open(host: str, url: str) -> None:
-    """One that a browser takes: IPv6 in brackets, and the name of this machine if it listens everywhere."""
-    assert viewer_url(host, 4320, "t") == url
 
 
 def test_from_its_address_to_its_end(tmp_path: Path) -> None:

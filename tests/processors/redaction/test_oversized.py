@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from nat_observability.events import ErrorDetails, Span
+from nat_observability.events import ErrorDetails, Span, SpanEvent, SpanLink
 from nat_observability.processors import Redactor, Truncator
 from tests.processors.builders import a_span
 
@@ -26,6 +26,10 @@ _SECRETS = {
 def with_input(value: Any, **fields: Any) -> Span:
     """Return a span with an input that no capture has cut."""
     return msgspec.structs.replace(a_span("x"), input=value, **fields)
+
+
+def as_raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 def shown(item: Any) -> str:
@@ -80,6 +84,38 @@ def test_pieces_of_an_answer_stay_a_list_of_texts() -> None:
     texts = msgspec.json.decode(cut, type=list[str])
     assert texts[0] == "some "
     assert texts[-1] == "[cut:5000]"
+
+
+@pytest.mark.parametrize(
+    "output", [b'["some', b'"one text' + b" of it" * 5000 + b'"', b'{"some": [' + b"1," * 5000 + b"1]}"]
+)
+def test_pieces_that_are_none_are_cut_all_the_same(output: bytes) -> None:
+    """Whatever stands where the list of the pieces of an answer should be."""
+    item = with_input("x" * 9000, output=msgspec.Raw(output), chunks=9)
+    cut = Redactor(bytes_limit=_LIMIT)(item)
+    assert len(shown(msgspec.structs.replace(cut, output=None))) < _LIMIT
+    assert isinstance(cut.output, msgspec.Raw)
+    assert len(cut.output) < _LIMIT
+
+
+def test_tags_and_details_are_cut_where_they_are_too_long() -> None:
+    """Each keeps its beginning, and no half of what is next to its cut."""
+    half = "AKIAIOSFODNN7EXAMPLX"
+    text = "ab " * 300 + half + " tail" * 4000
+    details = as_raw({"text": text, "password": "x9K2m4Q7"})
+    item = with_input(
+        None,
+        tags=(text, "short"),
+        events=(SpanEvent("event", 1, details), SpanEvent("bare", 2)),
+        links=(SpanLink("ab" * 16, "cd" * 8, details),),
+    )
+    cut = Redactor(bytes_limit=_LIMIT)(item)
+    assert isinstance(cut, Span)
+    left = msgspec.json.encode([cut.tags, cut.events, cut.links]).decode()
+    assert "[cut:" in left
+    assert "IOSF" not in left
+    assert "x9K2m4Q7" not in left
+    assert [event.name for event in cut.events][:1] == ["event"]
 
 
 def test_what_a_cut_leaves_out_is_not_searched() -> None:
