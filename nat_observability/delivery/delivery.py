@@ -174,7 +174,8 @@ class Delivery:
                 except Exception as error:  # noqa: BLE001  the system may refuse a thread, a file handle or memory
                     self._refused(error)
                 else:
-                    state.begin()
+                    state.begin(hold)
+                    lease.opening = hold.opening
                     self._loop, self._accounting.wake = started, started.wake
         if started is not None:
             self._start(started)

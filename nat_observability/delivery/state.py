@@ -87,11 +87,11 @@ class DeliveryHealth(msgspec.Struct, frozen=True):
 class Hold:
     """One lease's hold: it is given back once, and not after the delivery's term has ended."""
 
-    __slots__ = ("keep", "opening", "term")
+    __slots__ = ("keep", "opening", "term", "waits")
 
-    def __init__(self, term: object, *, keep: bool) -> None:
+    def __init__(self, term: object, *, keep: bool, waits: bool) -> None:
         self.term: object | None = term
-        self.keep = keep
+        self.keep, self.waits = keep, waits
         self.opening: Future[None] | None = None
 
 
@@ -142,11 +142,11 @@ class State:
 
     def hold(self, *, keep: bool) -> Hold:
         """Count one more lease. Its `opening` is what it may wait for; None if there is nothing to wait for."""
-        hold = Hold(self._kept_term if keep else self._term, keep=keep)
         # A runtime has waited for the sink before its first run began. Another wait would only delay the run: the sink
         # is tried again in the background anyway.
         self._given_up_on = self._given_up_on or any(waiter.cancelled() for waiter in self._opening)
         waits = keep or not (self.kept or self._given_up_on)
+        hold = Hold(self._kept_term if keep else self._term, keep=keep, waits=waits)
         self.leases += 1
         self.kept += keep
         self._taken = True
@@ -218,8 +218,11 @@ class State:
 
     # Reports of the delivery loop:
 
-    def begin(self) -> None:
-        """A loop was started."""
+    def begin(self, hold: Hold) -> None:
+        """A loop was started for this lease."""
+        if not hold.waits and hold.opening is not None:
+            self._opening.remove(hold.opening)
+            hold.opening = None
         self.last_call = self._given_up_on = False
         self._note_demand()
         self.phase = DeliveryState.OPENING

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from nat_observability import step
+from nat_observability import ExporterState, step
 from nat_observability.context import ContextState
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.ledger import LedgerSnapshot
@@ -562,3 +562,35 @@ async def test_g8_a_sink_that_blocks_its_loop_delays_no_other() -> None:
         assert runtime.health().exporters["guilty"] is not None
     assert taken == {name: ["0", "1", "2"] for name in taken}
     assert guilty.delivery.health().ledger == LedgerSnapshot(accepted=4, delivered=4)
+
+
+@pytest.mark.may_block
+async def test_g4_runs_do_not_wait_for_a_sink_that_ended_its_delivery_and_hangs() -> None:
+    """It cancelled every task of its loop; opened again, it blocks. A runtime holds it, and waited for it before."""
+    let_go, opens = threading.Event(), 0
+
+    class Sink:
+        async def open(self) -> None:
+            nonlocal opens
+            opens += 1
+            if opens > 1:
+                let_go.wait(60)
+
+        async def write(self, batch: Batch) -> None:
+            for task in asyncio.all_tasks():
+                task.cancel()
+
+        async def close(self) -> None:
+            pass
+
+    exporters = {"main": SpanExporter(Sink(), name="main", limits=DeliveryLimits(batch_age=0.01))}
+    async with ObservabilityRuntime(exporters, shutdown_timeout=1.0):
+        manager = ExporterManager.from_exporters(exporters, shutdown_timeout=1.0)
+        while opens < 2:
+            async with manager.get().start(ContextState()) as run:
+                with step("tool", "t"):
+                    pass
+                started = run.report.exporters["main"]
+            assert (started.state, started.error) == (ExporterState.RUNNING, None)
+            await asyncio.sleep(0.01)
+        let_go.set()
