@@ -25,6 +25,7 @@ import msgspec
 import multidict
 import numpy
 import pydantic
+import pydantic.v1
 import pytest
 import quart
 import requests.structures
@@ -551,3 +552,62 @@ def test_the_attributes_of_a_living_object_are_looked_at() -> None:
         recorded = bytes(capture_json(value)).decode()
         assert '"login":{"user":"ann","password":"<hidden>"}' in recorded
         assert "0000" not in recorded
+
+
+# mypy's plugin does not know these two as aliases.
+_CHOICES: Any = {"validation_alias": pydantic.AliasChoices("VENDOR_API_KEY", "VENDOR")}
+_PATH: Any = {"validation_alias": pydantic.AliasPath("login", 0, "password")}
+
+
+class Aliased(pydantic.BaseModel):
+    """Nothing but the aliases says what is secret."""
+
+    key: str = pydantic.Field(SECRET, alias="api_key")
+    vendor: str = pydantic.Field(SECRET, **_CHOICES)
+    login: str = pydantic.Field(SECRET, **_PATH)
+    sent: str = pydantic.Field(SECRET, serialization_alias="client_secret")
+
+
+class AliasedParts(pydantic.BaseModel):
+    parts: list[Aliased]
+    raw: bytes = b"some"
+
+
+class AliasedStruct(msgspec.Struct):
+    key: str = msgspec.field(default=SECRET, name="api_key")
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Aliased(),
+        AliasedParts(parts=[Aliased()]),
+        AliasedStruct(),
+        [AliasedStruct()],
+        pydantic.v1.create_model("Earlier", key=(str, pydantic.v1.Field(SECRET, alias="api_key")))(),
+    ],
+    ids=["model", "model in a model", "struct", "struct in a list", "model of pydantic's first version"],
+)
+def test_a_name_that_is_only_an_alias_tells_too(value: object) -> None:
+    """A field is recorded by an alias that is another word."""
+    left = sent(value)
+    assert SECRET not in left
+    assert "[redacted:" in left
+
+
+def test_an_alias_in_another_spelling_changes_no_name() -> None:
+    """Nor does one that another field has as its name, or that two have."""
+
+    class Spelled(pydantic.BaseModel):
+        model_name: str = pydantic.Field("a", alias="modelName")
+        from_: str = pydantic.Field("b", alias="from")
+        first: str = pydantic.Field("c", alias="second")
+        second: str = "d"
+
+    class Twice(msgspec.Struct):
+        one: int = msgspec.field(default=1, name="x")
+        two: int = 2
+
+    recorded = msgspec.json.decode(capture_json(Spelled()) or b"")
+    assert recorded == {"model_name": "a", "from_": "b", "first": "c", "second": "d"}
+    assert msgspec.json.decode(capture_json(Twice()) or b"") == {"x": 1, "two": 2}

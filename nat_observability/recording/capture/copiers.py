@@ -37,7 +37,13 @@ from nat_observability.recording.capture.budget import (
     UNHASHED,
 )
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
-from nat_observability.recording.capture.models import Scan, look_for_generator, model_info
+from nat_observability.recording.capture.models import (
+    Scan,
+    look_for_generator,
+    model_info,
+    struct_names,
+    telling_names,
+)
 from nat_observability.recording.capture.reprs import own_methods
 from nat_observability.recording.capture.text import capture_name, is_json
 from nat_observability.recording.capture.walk import Walk
@@ -98,11 +104,14 @@ def _attrs(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _struct(walk: Walk, value: Any, depth: int) -> Any:
-    return walk.fields_of(
-        value,
-        depth,
-        lambda value: ((name, getattr(value, name)) for name in type(value).__struct_fields__),
-    )
+    return walk.fields_of(value, depth, _struct_fields)
+
+
+def _struct_fields(value: Any) -> Iterator[tuple[object, object]]:
+    kind: Any = type(value)
+    renamed = struct_names(kind)
+    for name in kind.__struct_fields__:
+        yield renamed.get(name, name), getattr(value, name)
 
 
 def _row(walk: Walk, value: Any, depth: int) -> Any:
@@ -153,7 +162,7 @@ def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
             item = _HIDDEN
         elif name in how.serialized and not _holds_generator(walk, item):
             item = _dumped(walk, value, include={name}).get(name, _HIDDEN)
-        shown_fields.append((name, item))
+        shown_fields.append((how.renamed.get(name, name), item))
     return walk.fields(shown_fields, len(shown_fields), depth)
 
 
@@ -178,10 +187,11 @@ def _earlier_model(walk: Walk, value: Any, depth: int) -> Any:
 
 def _earlier_fields(value: Any) -> Iterator[tuple[object, object]]:
     known = type(value).__fields__
+    renamed = telling_names({name: getattr(each, "alias", None) for name, each in known.items()})
     for name, item in value.__dict__.items():
         info = getattr(known.get(name), "field_info", None)
         if getattr(info, "exclude", None) is not True:
-            yield name, _HIDDEN if getattr(info, "repr", True) is False else item
+            yield renamed.get(name, name), _HIDDEN if getattr(info, "repr", True) is False else item
 
 
 def _cookies(walk: Walk, value: Any, depth: int) -> Any:

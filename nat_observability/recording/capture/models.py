@@ -1,4 +1,4 @@
-"""Pydantic models: what their fields are shown as, and whether their own serializers may run on them."""
+"""Models of pydantic and msgspec: what their fields are shown as, and whether pydantic's own serializers may run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import enum
 import functools
 import itertools
 import types
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from nat_observability.foreign_errors import reraise_signal
@@ -122,7 +122,9 @@ class Scan:
             elif isinstance(getattr(kind, "model_fields", None), dict):
                 self.nodes -= VALUE
                 info = model_info(kind)
-                if info.hidden or info.computes or (value is not model and "__repr__" in own_methods(kind)):
+                if info.hidden or info.renamed or info.computes:
+                    return False
+                if value is not model and "__repr__" in own_methods(kind):
                     return False
                 left.extend(value.__dict__.values())
                 left.append(getattr(value, "__pydantic_extra__", None))
@@ -133,8 +135,9 @@ class Scan:
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What a model class says of how its fields are to be shown: by their names."""
+    """What a model class says of how its fields are to be shown: by their names, or by an alias that says more."""
 
+    renamed: dict[str, str]
     excluded: frozenset[str]
     hidden: frozenset[str]
     serialized: frozenset[str]
@@ -154,12 +157,50 @@ def model_info(kind: Any) -> ModelInfo:
         if any(type(each).__name__.endswith("Serializer") for each in info.metadata):
             serialized.add(name)
     return ModelInfo(
+        telling_names({name: _alias(info) for name, info in fields.items()}),
         frozenset(name for name, info in fields.items() if info.exclude is True),
         frozenset(name for name, info in fields.items() if info.repr is False),
         frozenset(serialized),
         bool(getattr(decorators, "model_serializers", {})),
         bool(getattr(decorators, "computed_fields", {})),
     )
+
+
+def telling_names(aliases: Mapping[str, object]) -> dict[str, str]:
+    """
+    Return the names by which to show fields of which an alias says something else than the name.
+
+    `key = Field(alias="api_key")` is known as a secret by its alias alone.
+    """
+    renamed = {
+        name: alias
+        for name, alias in aliases.items()
+        if isinstance(alias, str) and _letters(alias) != _letters(name) and alias not in aliases
+    }
+    return renamed if len(set(renamed.values())) == len(renamed) else {}
+
+
+@functools.lru_cache(maxsize=1024)
+def struct_names(kind: Any) -> dict[str, str]:
+    """Return `telling_names` of the fields of a class of msgspec's, which has names to be written by."""
+    return telling_names(dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)))
+
+
+def _letters(name: str) -> str:
+    """Return a name as all ways of writing its words have it: `api_key`, `apiKey`, `API-KEY`."""
+    return "".join(filter(str.isalnum, name)).casefold()
+
+
+def _alias(info: Any) -> object:
+    """Return the alias of a field of a model: the one that it is written by, or the first that it is read by."""
+    alias = info.serialization_alias or info.alias or info.validation_alias
+    choices = getattr(alias, "choices", None)  # an AliasChoices
+    if isinstance(choices, list) and choices:
+        alias = choices[0]
+    path = getattr(alias, "path", None)  # an AliasPath
+    if isinstance(path, list):
+        alias = next((each for each in reversed(path) if isinstance(each, str)), None)
+    return alias
 
 
 @functools.lru_cache(maxsize=2048)
