@@ -234,8 +234,9 @@ def has_store(path: str) -> bool:
         raise SinkError(path, "cannot be read: permission denied", "Give this user read permission.")
     try:
         with contextlib.closing(connect_to_read(path)) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            # In this order: another process may create the store between the two, and who sees its tables sees its id.
             (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
             if application == APPLICATION_ID:
                 return check_schema(connection, path)
     except DATABASE_ERRORS as error:

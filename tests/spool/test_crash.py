@@ -72,6 +72,18 @@ def said_until_killed(
     return said
 
 
+def said_until(worker: subprocess.Popen[str], lines: int, enough: Callable[[Said], bool]) -> Said:
+    """Return the worker's output up to so much; it goes on."""
+    assert worker.stdout is not None
+    said: Said = []
+    for line in worker.stdout:
+        sign, *records = line.split()
+        said.append((sign, records))
+        if len(said) >= lines and enough(said):
+            break
+    return said
+
+
 def records_of(said: Iterable[tuple[str, list[str]]], sign: str) -> list[str]:
     return [record for each, records in said if each == sign for record in records]
 
@@ -121,10 +133,12 @@ def test_no_record_has_two_owners(kills: int, tmp_path: Path) -> None:
                 victims += said_until_killed(victim, generator.randrange(5, 60))
         for worker in workers:
             # A survivor's first output, as much as a pipe holds, may date from before any victim was dead.
-            survivors.append(said_until_killed(worker, 200, lambda said: taken_over([*survivors, said])))
+            survivors.append(said_until(worker, 200, lambda said: taken_over([*survivors, said])))
+        for worker in workers:
+            victims += said_until_killed(worker, 1)
     everything = [*victims, *itertools.chain.from_iterable(survivors)]
 
-    # A victim's records belong to another as soon as it is dead, so only survivors are compared.
+    # The records of one that is dead belong to another at once, so only what two said that were alive is compared.
     first, second = (set(records_of(said, "t")) for said in survivors)
     assert first.isdisjoint(second)
     assert taken_over(survivors), "nothing was taken over"

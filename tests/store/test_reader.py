@@ -27,7 +27,7 @@ from nat_observability.events import (
     TokenUsage,
 )
 from nat_observability.sinks import SqliteSink
-from nat_observability.store import RunCounters, SpanNode, Store, StoredRun
+from nat_observability.store import RunCounters, SpanNode, Store, StoredRun, schema
 from tests.sinks.builders import RUN, make_span, run_python
 from tests.store.old_stores import make_old_store
 
@@ -42,6 +42,17 @@ def write(path: Path, spans: Sequence[Span]) -> None:
     sink.open()
     sink.write(spans)
     sink.close()
+
+
+class Overtaken(sqlite3.Connection):
+    """Another process creates the store just after the first statement."""
+
+    def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+        answer = super().execute(sql, *parameters).fetchone()
+        (_, _, path) = super().execute("PRAGMA database_list").fetchone()
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            schema.create_schema(other, path)
+        return super().execute("SELECT ?", answer or (None,))
 
 
 def outline(nodes: list[SpanNode]) -> list[Any]:
@@ -547,3 +558,13 @@ def test_reading_needs_a_with_statement(path: Path) -> None:
         store.runs()
     with pytest.raises(SinkError, match="Use the store in a with statement"):
         store.counts()
+
+
+def test_a_store_that_is_created_while_it_is_looked_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is a store, or not one yet, and never taken for another program's: its tables and its id came at once."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    monkeypatch.setattr(
+        schema, "connect_to_read", lambda path: sqlite3.connect(path, isolation_level=None, factory=Overtaken)
+    )
+    assert schema.has_store(str(path)) in (True, False)
