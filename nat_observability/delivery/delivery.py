@@ -269,6 +269,8 @@ class Delivery:
                 loop.dismiss()
                 loop.cancel()
                 finish(state, accounting, self._spool, DeliveryState.CLOSED, None, "closed")
+            if self._spool is not None:
+                self._spool.save_the_rest()
             accounting.wake_up()
             closed = state.closed()
         if not state.phase.at_work:

@@ -235,12 +235,19 @@ class DeliveryLoop:
             await self._let_go()
 
     async def _take_over(self) -> None:
-        """Wait for the loop before: a sink is not opened while it is being closed, which may never end."""
-        after, self._after = self._after, None
-        if after is not None:
-            await asyncio.wait([asyncio.wrap_future(after._ended)], timeout=2 * _LET_GO)
-            # From now on the sink is this loop's: if the other one closed it, this one would lose it.
-            after._opening.is_superseded = True
+        """Wait for the loops before: a sink is not opened while it is being closed, which may never end."""
+        before: list[DeliveryLoop] = []
+        each = self._after
+        while each is not None:
+            before.append(each)
+            each = each._after  # one that was itself given up while it waited
+        if before:
+            ended = [asyncio.wrap_future(each._ended) for each in before]
+            await asyncio.wait(ended, timeout=2 * _LET_GO)
+            for each in before:
+                # From now on the sink is this loop's: if another one closed it, this one would lose it.
+                each._opening.is_superseded = True
+        self._after = None
 
     async def _open(self) -> bool:
         problem = await self._opening.run()

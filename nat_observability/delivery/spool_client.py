@@ -79,7 +79,7 @@ class SpoolClient:
         self._drops: list[tuple[Sequence[int], SpoolDropReason]] = []
         self._booked: Counter[SpoolDropReason] = Counter()
         self._waiting = self._returning = 0
-        self._is_ready = self._saves_waiting = False
+        self._is_ready = self._saves_waiting = self._saves_the_rest = False
         self._failed = RepeatedEvent()
         accounting.save = self.save_waiting
 
@@ -110,7 +110,7 @@ class SpoolClient:
                     self._accounting.can_save(can=False)
                     raise
                 self._worker = self._latest
-                self._is_ready = self._saves_waiting = False
+                self._is_ready = self._saves_waiting = self._saves_the_rest = False
                 self._accounting.can_save(can=True)
         await self._call(partial(self._recover, self._open, opens=True))
 
@@ -118,14 +118,22 @@ class SpoolClient:
         """
         Save what is queued, or spill it if a batch is being sent and the queue is half full. Returns at once.
 
-        The delivery's loop does so too, unless its sink blocks it: a run's end that waits for the disk must not wait
-        for the sink. From any thread, under the lock.
+        The delivery's loop does so too, unless its sink blocks it: a run's end must not wait for that. Under the lock.
         """
         worker, accounting = self._worker, self._accounting
         if worker is None or not self._is_ready or self._saves_waiting:
             return
-        if accounting.saves_all or (accounting.spills and accounting.in_flight and accounting.is_filled(0.5)):
+        if self._saves_all or (accounting.spills and accounting.in_flight and accounting.is_filled(0.5)):
             self._submit_save(worker)
+
+    def save_the_rest(self) -> None:
+        """Save, in the same way, all that is queued from now on: a last call has come. Under the lock."""
+        self._saves_the_rest = True
+        self.save_waiting()
+
+    @property
+    def _saves_all(self) -> bool:
+        return self._saves_the_rest or self._accounting.saves_all
 
     @property
     def is_saving(self) -> bool:
@@ -256,7 +264,7 @@ class SpoolClient:
         if worker is not None:
             with suppress(
                 ThreadRefusedError
-            ):  # its thread has died, and no other can be started: the files stay open
+            ):  # its thread has died, no other can be started: the files stay open
                 worker.submit(self._spool.close)
                 worker.submit(self._report)
                 # Nothing else does, if the delivery was given up.
@@ -282,7 +290,7 @@ class SpoolClient:
         with locking.lock:
             if not self._has_waiting():
                 return False
-        spills, goes_on = not accounting.saves_all, True
+        spills, goes_on = not self._saves_all, True
         problem: Exception | None
         try:
             problem = self._save_queued(worker, spills=spills)
@@ -312,7 +320,7 @@ class SpoolClient:
 
     def _has_waiting(self) -> bool:
         accounting = self._accounting
-        is_due = accounting.saves_all or accounting.is_filled(0.25)
+        is_due = self._saves_all or accounting.is_filled(0.25)
         return self._is_ready and is_due and len(accounting.queue) > 0
 
     def _spill(self, next_entries: Callable[[], Sequence[Entry]]) -> Exception | None:
@@ -354,11 +362,8 @@ class SpoolClient:
         return problem
 
     def _no_room(self, items: int) -> SinkError:
-        return SinkError(
-            str(self._spool.directory),
-            f"has no room beside what is being sent: {items} items are in memory alone",
-            f"Set spool_bytes above {self._max_bytes}.",
-        )
+        problem = f"has no room beside what is being sent: {items} items are in memory alone"
+        return SinkError(str(self._spool.directory), problem, f"Set spool_bytes above {self._max_bytes}.")
 
     def _fetch(self, max_items: int, max_bytes: int, age: int) -> None:
         accounting = self._accounting

@@ -128,6 +128,7 @@ class State:
         self._ends_at: float | None = None
         self._note_demand()
         self._taken = False  # whether a lease was taken since this began to close, or since the last call
+        self._owed = False  # whether one was taken since this began to close, and then a last call came
         self._opening: list[Future[None]] = []
         self._closing: list[Future[None]] = []
         # Those who wait for the end of a delivery that is at rest, but still has losses to log.
@@ -189,6 +190,7 @@ class State:
         self._term, self._kept_term = object(), object()
         note_change()
         self.leases = self.kept = 0
+        self._owed = self.phase is DeliveryState.CLOSING and (self._taken or self._owed)
         self.last_call, self._taken = True, False
         self.last_call_until, self._ends_at = until, None
         self._note_demand()
@@ -197,6 +199,8 @@ class State:
 
     def ends_at(self, now: float) -> float | None:
         """Return when the last tries end, by the clock that shows `now`; None if each has to be the only one."""
+        if not self.last_call:
+            return None
         if self._ends_at is None and self.last_call_until is not None:
             # By the first look: the clock of a test's loop is not the one of `last_call_until`.
             self._ends_at = now + max(0.0, self.last_call_until - monotonic()) - END_EARLY
@@ -270,9 +274,10 @@ class State:
         Args:
             waiting: Whether any item waits. If no lease was taken meanwhile, it came too late.
         """
-        if not (self.leases or (waiting and self._taken)):
+        owed, self._owed = waiting and self._owed, False
+        if not (self.leases or (waiting and self._taken) or owed):
             return False
-        if self.last_call:
+        if self.last_call and not owed:  # what is owed is part of what the last call waits for
             # A server answers requests while its process shuts down: their runs find an open delivery once more. The
             # last call was answered all the same.
             self.last_call = False

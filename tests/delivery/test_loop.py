@@ -594,3 +594,152 @@ async def test_g4_runs_do_not_wait_for_a_sink_that_ended_its_delivery_and_hangs(
             assert (started.state, started.error) == (ExporterState.RUNNING, None)
             await asyncio.sleep(0.01)
         let_go.set()
+
+
+# What the last call owes
+
+
+@pytest.mark.parametrize("mode", ["always", "spill"])
+@pytest.mark.parametrize("error", [ImportError("no client"), DOWN], ids=["final", "down"])
+@pytest.mark.parametrize("keep", [False, True], ids=["run", "runtime"])
+@virtual_time
+async def test_g2_what_a_sink_that_cannot_be_opened_was_meant_to_get_is_in_the_spool(
+    keep: bool, error: BaseException, mode: Any, tmp_path: Path
+) -> None:
+    """However many items, whoever holds the delivery, and though nothing was waited for before it was given up."""
+    sink = Reopened(*[error] * 1000)
+    limits = DeliveryLimits(spool=mode, spool_path=tmp_path)
+    delivery = Delivery("main", sink, limits=limits, loop_source=RunningLoop())
+    lease = delivery.lease(keep=keep)
+    accept(lease, 3000)
+    if keep:
+        await last_call(delivery)
+    else:
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+    assert lease.ledger == LedgerSnapshot(accepted=3000, pending=3000)
+    await until(lambda: not any("-spool-" in thread.name for thread in threading.enumerate()))
+    assert len(await asyncio.to_thread(in_spool, tmp_path)) == 3000
+
+
+@pytest.mark.may_block
+async def test_g2_a_spool_gets_what_is_still_processed_when_the_sink_is_given_up(tmp_path: Path) -> None:
+    """The processors have the time that the shutdown has."""
+    go_on = threading.Event()
+
+    def slow(item: Any) -> Any:
+        go_on.wait(20)
+        return item
+
+    limits = DeliveryLimits(spool="always", spool_path=tmp_path)
+    delivery = Delivery("main", Reopened(*[ImportError("no client")] * 9), limits=limits, processors=[slow])
+    lease = delivery.lease(keep=True)
+    accept(lease, 3)
+    closed = last_call(delivery)
+    await asyncio.sleep(0.05)
+    assert not closed.done()
+    go_on.set()
+    await closed
+    assert lease.ledger == LedgerSnapshot(accepted=3, pending=3)
+
+
+@virtual_time
+async def test_g2_a_last_call_while_the_sink_is_closed_waits_for_what_was_accepted_meanwhile() -> None:
+    """The sink is opened once more; who waits for the last call finds all of it delivered."""
+    sink = Opening()
+    sink.closes = [0.5, 0.5]
+    async with delivering(sink) as delivery:
+        first = await opened(delivery)
+        accept(first, 1)
+        first.release()
+        await settle()
+        assert delivery.health().state is DeliveryState.CLOSING
+        second = delivery.lease()
+        accept(second, 5)
+        second.release()
+        began = now()
+        await last_call(delivery)
+        assert now() - began < 2.0
+        assert delivery.health().ledger == LedgerSnapshot(accepted=6, delivered=6)
+
+
+@virtual_time
+async def test_a_sink_is_not_opened_while_any_loop_before_closes_it() -> None:
+    """Nor if the one between was given up while it waited."""
+    source, calls = RunningLoop(), list[str]()
+
+    class Sink:
+        async def open(self) -> None:
+            calls.append("open")
+
+        async def write(self, batch: Batch) -> None:
+            if calls == ["open"]:
+                await asyncio.sleep(1e6)
+            calls.append("write")
+
+        async def close(self) -> None:
+            calls.append("close")
+            await asyncio.sleep(0.5)
+            calls.append("closed")
+
+    delivery = Delivery("main", Sink(), limits=DeliveryLimits(batch_age=0.0), loop_source=source)
+    accept(await opened(delivery, keep=True), 1)
+    await asyncio.sleep(0.1)
+    delivery.abandon()
+    delivery.lease(keep=True)
+    delivery.close()
+    third = await opened(delivery, keep=True)
+    accept(third, 3)
+    await asyncio.wrap_future(third.settled())
+    assert third.ledger == LedgerSnapshot(accepted=3, delivered=3)
+    assert calls == ["open", "close", "closed", "open", "write"]
+    await last_call(delivery)
+    await settle()
+    assert source.users == 0
+
+
+@pytest.mark.may_block
+async def test_g8_a_last_call_saves_what_is_queued_behind_a_sink_that_blocks_its_loop(tmp_path: Path) -> None:
+    """The spool's thread has time, whatever the mode."""
+    blocked, let_go = threading.Event(), threading.Event()
+
+    class Sink:
+        async def open(self) -> None:
+            pass
+
+        async def write(self, batch: Batch) -> None:
+            blocked.set()
+            let_go.wait(20)
+
+        async def close(self) -> None:
+            pass
+
+    limits = DeliveryLimits(spool="spill", spool_path=tmp_path, batch_items=10, batch_age=0.0)
+    delivery = Delivery("main", Sink(), limits=limits)
+    lease = await opened(delivery, keep=True)
+    accept(lease, 10)
+    await asyncio.to_thread(blocked.wait, 20)
+    accept(lease, 90)
+    last_call(delivery)
+    accounting = delivery.accounting
+    await until(lambda: not (accounting.queue.items or accounting.saving))
+    delivery.abandon()
+    let_go.set()
+    assert lease.ledger == LedgerSnapshot(accepted=100, pending=90, dropped={"shutdown_timeout": 10})
+
+
+@virtual_time
+async def test_g2_an_end_without_a_last_call_has_a_last_try_after_a_shutdown_too() -> None:
+    """The time that the shutdown had is over, and none of its business."""
+    sink = Reopened()
+    async with delivering(sink, batch_age=0.0) as delivery:
+        await opened(delivery, keep=True)
+        await last_call(delivery, 0.6)
+        await asyncio.sleep(5.0)
+        sink.opens = [DOWN]
+        lease = delivery.lease(keep=True)
+        await settle()
+        accept(lease, 3)
+        lease.release()
+        await asyncio.wrap_future(delivery.closed())
+        assert lease.ledger == LedgerSnapshot(accepted=3, delivered=3)

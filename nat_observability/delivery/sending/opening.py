@@ -103,10 +103,33 @@ class Opening:
             tries, in_row = tries + 1, in_row + 1
             ends = is_last and isinstance(problem, _FINAL)
             if ends or not (goes_on and await self._wait(backoff(in_row, _FIRST, _MOST), is_last=is_last)):
+                await self._save_the_rest()
                 if self._spool is not None:
                     with suppress(SinkError):
                         await self._spool.close()
                 return problem
+
+    async def _save_the_rest(self) -> None:
+        """Save what waits, if there is a spool, before the sink is given up: that it cannot be opened loses nothing."""
+        signal, until = self._mover.signal, self._loop.time() + LAST_TRY
+        while self._spool is not None and self._spool.is_open:
+            signal.clear()
+            with locking.lock:
+                accounting = self._accounting
+                saves, upstream = accounting.queue.items > 0, accounting.upstream > 0
+                if self._mover.dismissed or not (saves or upstream):
+                    return
+                accounting.wake_items = 1
+                accounting.hasten_upstream()
+                ends_at = self._state.ends_at(self._loop.time())
+            if saves:
+                await self._mover.save_queued()
+                continue
+            try:
+                async with asyncio.timeout_at(until if ends_at is None else ends_at):
+                    await signal.wait()
+            except TimeoutError:
+                return
 
     async def _try(self) -> Exception | None:
         try:
