@@ -12,7 +12,6 @@ from typing import Self
 from nat_observability.delivery.change import Joining, Leaving, log_end
 from nat_observability.delivery.delivery import Delivery
 from nat_observability.delivery.lease import Lease
-from nat_observability.delivery.state import DeliveryState
 from nat_observability.delivery.threads.worker import call_elsewhere
 from nat_observability.errors import (
     ExporterStartError,
@@ -386,7 +385,7 @@ class ObservabilityRuntime:
             (name, delivery)
             for name, delivery in deliveries.items()
             # Including one that did not open with the runtime: a run may have opened it since.
-            if name in leases or delivery.health().state is DeliveryState.OPEN
+            if name in leases or delivery.at_work
         ]
         closing += [
             (each.name, each.delivery) for each in left if each.delivery is not None and each.delivery.at_work
