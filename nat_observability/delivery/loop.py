@@ -319,4 +319,5 @@ def report(state: State, accounting: Accounting) -> None:
     """Log every loss, and then wake those who wait for the end of a delivery that is at rest."""
     accounting.log_losses(last=True)
     with locking.lock:
-        state.reported()
+        # Another thread may just be writing what this one has found nothing left of.
+        accounting.losses.when_written(state.reported)

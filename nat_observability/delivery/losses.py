@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from nat_observability.delivery import locking
 from nat_observability.delivery.lease import Destination, Lease
@@ -34,8 +34,8 @@ class Losses:
     Attributes:
         unlogged: Whether there is something that is not logged yet.
 
-    `fail`, `drop` and `kept_without` are called under the deliveries' lock. It is not held while a line is written,
-    because the application's log processors are foreign code.
+    `fail`, `drop`, `kept_without` and `when_written` are called under the deliveries' lock. It is not held while a line
+    is written, because the application's log processors are foreign code.
     """
 
     def __init__(self, exporter: str, ledger: Ledger, destination: Destination) -> None:
@@ -49,6 +49,8 @@ class Losses:
         self._error: str | None = None
         self.unlogged = False
         self._failed_event, self._dropped_event = RepeatedEvent(), RepeatedEvent()
+        self._writing = 0  # threads that write lines about what they have taken
+        self._when_written: list[Callable[[], None]] = []
 
     def fail(self, lease: Lease, reason: FailureReason, error: str | None, items: int) -> None:
         """Give up pending items that the back end has refused, or that it cannot be reached for."""
@@ -106,6 +108,33 @@ class Losses:
             if not self.unlogged:
                 _unlogged.discard(self)
             error, all_dropped = self._error, dict(self._ledger.dropped or ())
+            self._writing += 1
+        try:
+            self._write(failed, failed_runs, error, dropped, dropped_runs, all_dropped)
+        finally:
+            with locking.lock:
+                self._writing -= 1
+                if not self._writing:
+                    waiting, self._when_written = self._when_written, []
+                    for call in waiting:
+                        call()
+
+    def when_written(self, call: Callable[[], None]) -> None:
+        """Call this under the lock when no thread is writing a line: at once if none is."""
+        if self._writing:
+            self._when_written.append(call)
+        else:
+            call()
+
+    def _write(
+        self,
+        failed: Mapping[str, int],
+        failed_runs: Iterable[str],
+        error: str | None,
+        dropped: Mapping[str, int],
+        dropped_runs: Iterable[str],
+        all_dropped: Mapping[str, int],
+    ) -> None:
         if failed:
             _log.error(
                 "delivery_failed",

@@ -605,6 +605,46 @@ asyncio.run(main())
     assert stderr.count("step_after_run") == 1, stderr
 
 
+@pytest.mark.may_block
+def test_g20_no_delivery_is_said_to_be_closed_while_a_line_about_it_is_written() -> None:
+    """A thread of its own writes it; whoever closes the delivery meanwhile finds nothing left to log, and waits."""
+
+    class Refused:
+        async def open(self) -> None:
+            raise ImportError("no driver")
+
+        async def write(self, batch: Batch) -> None: ...
+
+        async def close(self) -> None: ...
+
+    begun, goes_on, lines = threading.Event(), threading.Event(), []
+
+    def write_slowly(_: Any, method: str, line: Any) -> Any:
+        if line["event"] == "delivery_dropped":
+            begun.set()
+            assert goes_on.wait(10.0)
+            lines.append(line)
+        raise structlog.DropEvent
+
+    delivery = Delivery("main", Refused())
+    structlog.configure(processors=[write_slowly])
+    try:
+        lease = delivery.lease()
+        accept(lease, 3)
+        assert begun.wait(10.0)
+        lease.release()
+        closed = delivery.close()
+        assert not closed.done()
+        assert not delivery.closed().done()
+        goes_on.set()
+        closed.result(10.0)
+        delivery.closed().result(10.0)
+        assert [line["items"] for line in lines] == [3]
+    finally:
+        goes_on.set()
+        structlog.reset_defaults()
+
+
 @pytest.mark.timeout(60)  # a second or two, and more on a busy machine
 def test_g20_many_threads_that_lose_items_at_once_are_counted_exactly() -> None:
     """Every item is in exactly one line."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from nat_observability.cli.ui import ui
@@ -61,3 +64,48 @@ def test_the_server_imports_little() -> None:
         print(*({"rich", "structlog", "pydantic", "nat_observability.recording.capture"} & set(sys.modules)))
     """
     assert run_program(program, fresh=True).stdout.split() == []
+
+
+def test_without_a_store_it_shows_the_one_in_the_settings(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """In the browser, at the address that it prints; variables of an --env-file count too."""
+    path = make_store(tmp_path / "s.sqlite3", 1)
+    variables = tmp_path / "variables"
+    variables.write_text(
+        f"NAT_OBSERVABILITY_EXPORTERS__LOCAL__TYPE=sqlite\nNAT_OBSERVABILITY_EXPORTERS__LOCAL__PATH={path}\n"
+    )
+    opened: list[str] = []
+    served: list[str] = []
+
+    def serve(store: str, *, ready: Callable[[str], None], **_: object) -> None:
+        served.append(store)
+        ready("http://127.0.0.1:1/#token=x")
+
+    monkeypatch.setattr("webbrowser.open", opened.append)
+    monkeypatch.setattr("nat_observability.viewer.serving.serve", serve)
+    result = CliRunner().invoke(ui, ["--env-file", str(variables)])
+    assert (result.exit_code, served) == (0, [str(path)])
+    assert result.output == f"Viewer of {path}\nhttp://127.0.0.1:1/#token=x\nCtrl-C ends it.\n"
+    assert opened == ["http://127.0.0.1:1/#token=x"]
+
+
+def test_without_a_store_anywhere_it_says_what_to_do() -> None:
+    """Neither as an argument nor in the settings."""
+    result = CliRunner().invoke(ui, ["--no-browser"])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: ")
+    assert "store" in result.output
+
+
+def test_without_its_extra_it_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """aiohttp is not installed: one line with what to install. Another module that is missing is a fault."""
+    path = make_store(tmp_path / "s.sqlite3", 1)
+    monkeypatch.delitem(sys.modules, "nat_observability.viewer.serving", raising=False)
+    monkeypatch.setitem(sys.modules, "aiohttp", None)
+    result = CliRunner().invoke(ui, [str(path), "--no-browser"])
+    assert result.exit_code == 2
+    assert result.output.startswith("error: The command nat-observability ui needs ")
+    assert "nat-observability[ui]" in result.output
+    monkeypatch.setitem(sys.modules, "nat_observability.viewer.serving", None)
+    assert isinstance(CliRunner().invoke(ui, [str(path)]).exception, ModuleNotFoundError)
