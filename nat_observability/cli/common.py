@@ -84,9 +84,14 @@ json_option = click.option(
 )
 
 
-def store_to_read(given: Path | None, env_file: Path | None) -> Path:
+def store_to_read(given: Path | None, env_file: Path | None, *, how: str = "--store PATH") -> Path:
     """
     Return the store that a command works on: the one given, that of the settings, or that of the demonstration.
+
+    Args:
+        given: None if the command was given none.
+        env_file: Of its settings; None for the environment.
+        how: The way to give it one.
 
     Raises:
         CommandError: There is none.
@@ -101,7 +106,7 @@ def store_to_read(given: Path | None, env_file: Path | None) -> Path:
         if demonstration is not None and demonstration.exists():
             return demonstration
     where = "The settings name" if env_file is None else f"{env_file} names"
-    raise CommandError(f"{where} no exporter of type sqlite. Give a store: --store PATH")
+    raise CommandError(f"{where} no exporter of type sqlite. Give a store: {how}")
 
 
 def example_settings() -> tuple[ObservabilitySettings, str]:

@@ -51,7 +51,7 @@ def _configured(env_file: Path | None) -> Path:
     # Settings, and what knows them, take a second to import.
     from nat_observability.cli.common import store_to_read
 
-    return store_to_read(None, env_file)
+    return store_to_read(None, env_file, how="nat-observability ui PATH")
 
 
 def _show(path: Path, host: str, port: int | None, browser: bool, index: bool) -> None:

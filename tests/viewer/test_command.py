@@ -90,12 +90,16 @@ def test_without_a_store_it_shows_the_one_in_the_settings(
     assert opened == ["http://127.0.0.1:1/#token=x"]
 
 
-def test_without_a_store_anywhere_it_says_what_to_do() -> None:
-    """Neither as an argument nor in the settings."""
-    result = CliRunner().invoke(ui, ["--no-browser"])
+def test_without_a_store_in_the_settings_it_says_what_to_do(tmp_path: Path) -> None:
+    """One line, and no page."""
+    variables = tmp_path / "variables"
+    variables.write_text("NAT_OBSERVABILITY_EXPORTERS__LOCAL__TYPE=console\n")
+    result = CliRunner().invoke(ui, ["--no-browser", "--env-file", str(variables)])
     assert result.exit_code == 2
-    assert result.output.startswith("error: ")
-    assert "store" in result.output
+    assert (
+        result.output
+        == f"error: {variables} names no exporter of type sqlite. Give a store: nat-observability ui PATH\n"
+    )
 
 
 def test_without_its_extra_it_names_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
