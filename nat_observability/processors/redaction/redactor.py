@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from nat_observability.errors import InvalidPatternError, UnknownPersonalSetError
-from nat_observability.events import Captured, ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, SpanOrigin
+from nat_observability.events import ErrorDetails, Item, Run, Span, SpanEvent, SpanLink, SpanOrigin
 from nat_observability.processors.redaction.marks import Marks
 from nat_observability.processors.redaction.oversized import roughly_cut, without_margin
 from nat_observability.processors.redaction.personal import PERSONAL_SETS
@@ -239,16 +239,12 @@ class _Group:
 
     def add(self, span: Span, scrubber: Scrubber) -> int:
         """Add a span, unless it is large or has other rules than the first; return its size in bytes."""
-        if (
-            scrubber is not self._scrubber
-            or _is_large(span.input)
-            or _is_large(span.output)
-            or _is_large(span.metadata)
-            or _is_large(span.attributes)
-            or _is_chunked(span)
-        ):
+        if scrubber is not self._scrubber or _is_chunked(span):
             return 0
-        part = b"\n".join(_parts(span))
+        parts = _parts(span)
+        if max(map(len, parts)) > _LARGE:
+            return 0
+        part = b"\n".join(parts)
         self._spans.append(span)
         self._parts.append(part)
         return len(part) + 1
@@ -278,12 +274,6 @@ def _is_bare(span: Span) -> bool:
         and not span.events
         and not span.links
     )
-
-
-def _is_large(value: Captured) -> bool:
-    if value is None:
-        return False
-    return (len(value) if isinstance(value, str) else memoryview(value).nbytes) > _LARGE
 
 
 def _parts(span: Span) -> list[bytes]:

@@ -17,7 +17,6 @@ from nat_observability.processors.redaction.names.needles import Needle, needles
 from nat_observability.processors.redaction.tables.token import Token
 from nat_observability.processors.redaction.text.encodings import ESCAPES
 from nat_observability.processors.redaction.text.folding import CONTROLS, ELISIONS
-from nat_observability.processors.redaction.text.runs import LEAST_RUN, RUN_CHARACTERS
 from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISERS, TEXT_RECOGNISERS, TOKENS
 from nat_observability.system.fork_hooks import at_fork
 
@@ -50,14 +49,14 @@ class Kind(IntEnum):
     CONTROL = 5
     WHOLE_NAME = 6
     """It ends with the character behind the name."""
-    RUN = 7
-    """So many token characters in a row that they may be a token."""
+    LIKELY_NAME = 7
+    """Its value must look random: of no use in a text with no such value. It ends as a whole name does."""
     FORM = 8
     """And the next ones: each form without a name."""
 
 
 # Where they stand does not matter: each is reported once.
-_REPORTED_ONCE = frozenset((Kind.LITERAL, Kind.ESCAPE, Kind.CONTROL, Kind.RUN))
+_REPORTED_ONCE = frozenset((Kind.LITERAL, Kind.ESCAPE, Kind.CONTROL))
 
 
 class Rules(NamedTuple):
@@ -76,24 +75,6 @@ class Expression(NamedTuple):
     kind: int
 
 
-class _Databases(NamedTuple):
-    """
-    The module, and what is compiled with it.
-
-    Attributes:
-        module: It.
-        first: What every text is looked at with.
-        likely: The names whose values must look random, for texts with such a value; None if there are none.
-        tokens: The tokens, for texts with a run of their characters; None if none are looked for. So many expressions
-            with few letters take as long as all others.
-    """
-
-    module: Any
-    first: Any
-    likely: Any
-    tokens: Any
-
-
 class Engine:
     """
     Finds in one pass where something secret could be.
@@ -105,12 +86,12 @@ class Engine:
         rules: What to look for.
     """
 
-    __slots__ = ("_built", "_kinds", "_local", "_lock", "_looked_at", "_process", "_ready", "_rules")
+    __slots__ = ("_built", "_database", "_kinds", "_local", "_lock", "_looked_at", "_process", "_rules")
 
     def __init__(self, rules: Rules) -> None:
         self._rules = rules
-        self._ready: _Databases | None = None
-        self._built: tuple[mmap.mmap | None, ...] | None = None  # the databases, until they are loaded
+        self._database: Any = None  # of hyperscan's, once it is ready
+        self._built: mmap.mmap | None = None  # what is compiled, until it is loaded
         self._kinds: tuple[int, ...] = ()
         self._local = threading.local()
         self._lock = threading.Lock()
@@ -120,48 +101,44 @@ class Engine:
     @property
     def is_ready(self) -> bool:
         """Whether it is compiled."""
-        return self._ready is not None or (self._built is not None and self._load())
+        return self._database is not None or (self._built is not None and self._load())
 
     def look(self, data: bytes) -> Sights | None:
         """Return what could be secret in `data`, None if nothing could be. It must be ready."""
-        ready = self._ready
-        assert ready is not None
-        scratch, scratch_of_likely, scratch_of_tokens = self._scratch(ready)
         found: list[tuple[int, int]] = []
-        ready.first.scan(data, _add, 0, found, scratch)  # by position: by name they take twice as long
+        # By position: by name the arguments take twice as long.
+        self._database.scan(data, _add, 0, found, self._scratch())
         if not found:
             return None
         kinds = self._kinds
         names: list[int] = []
+        likely: list[int] = []
         random: list[int] = []
         tokens: list[int] = []
         forms: list[tuple[int, int]] = []
-        has_literal = is_escaped = is_odd = has_run = False
+        has_literal = is_escaped = is_odd = False
         for number, end in found:
             kind = kinds[number]
-            if kind == 0:
+            if kind == Kind.NAME:
                 names.append(end)
-            elif kind == 1:
+            elif kind == Kind.RANDOM:
                 random.append(end)
-            elif kind == 2:
+            elif kind == Kind.TOKEN:
                 tokens.append(end)
-            elif kind == 6:
+            elif kind == Kind.WHOLE_NAME:
                 names.append(end - 1)
+            elif kind == Kind.LIKELY_NAME:
+                likely.append(end - 1)
             elif kind >= Kind.FORM:
                 forms.append((kind - Kind.FORM, end))
-            elif kind == Kind.RUN:
-                has_run = True
             elif kind == Kind.LITERAL:
                 has_literal = True
             elif kind == Kind.ESCAPE:
                 is_escaped = True
             else:
                 is_odd = True
-        if random and ready.likely is not None:
-            ready.likely.scan(data, _add_name, 0, names, scratch_of_likely)
-        if has_run and ready.tokens is not None:
-            ready.tokens.scan(data, _add_place, 0, tokens, scratch_of_tokens)
-            tokens.sort()
+        if random:
+            names += likely
         if not (names or random or tokens or forms or has_literal or is_escaped or is_odd):
             return None
         names.sort()
@@ -176,14 +153,9 @@ class Engine:
             import hyperscan
         except ImportError:
             return False
-        needles = needles_of(self._rules.keys) or ()
-        expressions = expressions_of(self._rules, needles)
-        likely = name_expressions(needle for needle in needles if needle.is_likely)
-        tokens = run_token_expressions() if self._rules.tokens else ()
+        expressions = expressions_of(self._rules, needles_of(self._rules.keys) or ())
         self._kinds = tuple(each.kind for each in expressions)
-        self._built = tuple(
-            _database(hyperscan, each) if each else None for each in (expressions, likely, tokens)
-        )
+        self._built = _compiled(hyperscan, expressions)
         return True
 
     def _load(self) -> bool:
@@ -193,25 +165,22 @@ class Engine:
             built, self._built = self._built, None
         if built is not None:
             with suppress(Exception):  # then the rest goes without it
-                self._ready = _Databases(
-                    hyperscan, *(each and hyperscan.loadb(each[:], hyperscan.HS_MODE_BLOCK) for each in built)
-                )
-            for each in built:
-                if each is not None:
-                    each.close()
-        return self._ready is not None
+                self._database = hyperscan.loadb(built[:], hyperscan.HS_MODE_BLOCK)
+            built.close()
+        return self._database is not None
 
     def renew(self) -> None:
         """In a forked child: replace the lock, which a thread of the parent may have held."""
         self._lock = threading.Lock()
 
-    def _scratch(self, ready: _Databases) -> tuple[Any, Any, Any]:
+    def _scratch(self) -> Any:
         try:
-            scratch: tuple[Any, Any, Any] = self._local.scratch
+            return self._local.scratch
         except AttributeError:
-            first, likely, tokens = (each and ready.module.Scratch(each) for each in ready[1:])
-            scratch = self._local.scratch = first, likely, tokens
-        return scratch
+            import hyperscan
+
+            scratch = self._local.scratch = hyperscan.Scratch(self._database)
+            return scratch
 
     def count(self, size: int) -> None:
         """Count what is looked at without it, and compile it once that is enough."""
@@ -273,7 +242,8 @@ at_fork(after_in_child=_renew_in_child)
 def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expression]:
     """Return the expressions of which one is in every text in which something is redacted by these rules."""
     found = [*name_expressions(needle for needle in needles if not needle.is_likely)]
-    if any(needle.is_likely for needle in needles):
+    if likely := name_expressions(needle for needle in needles if needle.is_likely):
+        found += [each._replace(kind=Kind.LIKELY_NAME) for each in likely]
         found += [Expression(pattern, ignores_case=False, kind=Kind.RANDOM) for pattern in _RANDOM]
     found += [Expression(escape, ignores_case=False, kind=Kind.ESCAPE) for escape in ESCAPES]
     controls = b"".join(b"\\x%02x" % control[0] for control in CONTROLS)
@@ -288,9 +258,7 @@ def expressions_of(rules: Rules, needles: Sequence[Needle]) -> Sequence[Expressi
             for number, form in enumerate(UNNAMED)
         ]
     if rules.tokens:
-        found += text_token_expressions()
-        run = b"[%b]{%d}" % (re.escape(RUN_CHARACTERS), LEAST_RUN)
-        found.append(Expression(run, ignores_case=False, kind=Kind.RUN))
+        found += token_expressions()
     return tuple(dict.fromkeys(found))
 
 
@@ -322,14 +290,8 @@ def _any_of(expressions: Iterable[bytes]) -> bytes:
     return b"(?:" + b"|".join(expressions) + b")"
 
 
-def text_token_expressions() -> Sequence[Expression]:
-    """Return expressions of which one is in every text with a private key or a password in a URL."""
-    patterns = dict.fromkeys(each for recogniser in TEXT_RECOGNISERS for each in recogniser.expressions)
-    return [Expression(pattern, ignores_case=False, kind=Kind.TOKEN) for pattern in patterns]
-
-
-def run_token_expressions() -> Sequence[Expression]:
-    """Return expressions of which one is in every text with a token, if that has a run of its characters."""
+def token_expressions() -> Sequence[Expression]:
+    """Return expressions of which one is in every text with a token, a private key or a password in a URL."""
     patterns: dict[tuple[bytes, bool], None] = {}
     for token in TOKENS:
         rest = _rest_of(token)
@@ -337,6 +299,8 @@ def run_token_expressions() -> Sequence[Expression]:
             patterns[_BEFORE_TOKEN + re.escape(begin).encode() + rest, False] = None
     for each in AROUND:
         patterns[re.escape(each.letters).encode(), False] = None
+    for in_text in TEXT_RECOGNISERS:
+        patterns.update(dict.fromkeys((pattern, False) for pattern in in_text.expressions))
     for recogniser in RUN_RECOGNISERS:
         patterns.update(dict.fromkeys((re.escape(letters), False) for letters in recogniser.letters))
         patterns.update(dict.fromkeys((lead, True) for lead in recogniser.expressions))
@@ -358,7 +322,7 @@ def _rest_of(token: Token) -> bytes:
     return "".join(pieces).encode()
 
 
-def _database(hyperscan: Any, expressions: Sequence[Expression]) -> mmap.mmap:
+def _compiled(hyperscan: Any, expressions: Sequence[Expression]) -> mmap.mmap:
     """
     Return an encoded database, in memory of its own.
 
@@ -391,11 +355,3 @@ def _of(letters: str) -> bytes:
 
 def _add(number: int, start: int, end: int, flags: int, found: list[tuple[int, int]]) -> None:
     found.append((number, end))
-
-
-def _add_place(number: int, start: int, end: int, flags: int, found: list[int]) -> None:
-    found.append(end)
-
-
-def _add_name(number: int, start: int, end: int, flags: int, found: list[int]) -> None:
-    found.append(end - 1)
