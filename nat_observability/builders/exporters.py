@@ -32,8 +32,8 @@ from nat_observability.recording.capture.limits import set_limits
 from nat_observability.settings.error_messages import option_problems
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import PRESET_NAMES
+from nat_observability.settings.misspelt_variables import unused_hints
 from nat_observability.settings.observability import ObservabilitySettings
-from nat_observability.settings.sources import unused_hints
 from nat_observability.settings.standard_variables.opentelemetry import SERVICE_NAME
 from nat_observability.settings.variables import EXPORTERS, variable
 from nat_observability.sinks.protocol import BlockingSink, Sink

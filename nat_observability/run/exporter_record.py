@@ -19,7 +19,7 @@ _OURS = StopTimeoutError.__module__
 
 
 class StartupWait(Protocol):
-    """A wait for an exporter to be ready; see `nat_observability.run.readiness`."""
+    """A wait for an exporter to be ready; see `nat_observability.run.foreign_readiness`."""
 
     def cancel(self) -> None: ...
 

@@ -20,9 +20,9 @@ from nat_observability.recording.stray_steps import (
     run_opened,
 )
 from nat_observability.run.exporter_record import ExporterRecord, log_ends
+from nat_observability.run.foreign_readiness import Readiness
 from nat_observability.run.isolation import isolate, traits
 from nat_observability.run.lifecycle import INTERRUPTIONS, Lifecycle, runs_in
-from nat_observability.run.readiness import Readiness
 from nat_observability.run.report import FlushReceipt, ManagerReport
 from nat_observability.run.run_slot import RunSlot
 from nat_observability.run.span_group import MemberSubscription, SpanGroup

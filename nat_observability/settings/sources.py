@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -16,10 +15,11 @@ from pydantic_settings import BaseSettings, EnvSettingsSource
 
 from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.resource import Resource
-from nat_observability.settings.env_file import ENV_FILE, READ_FILES
+from nat_observability.settings.env_file import ENV_FILE
 from nat_observability.settings.exporters.base import ExporterSettings
 from nat_observability.settings.exporters.models import BUILT_IN, MODELS, PRESET_NAMES, AnyExporterSettings
 from nat_observability.settings.likely_mistakes import left_to_a_shell
+from nat_observability.settings.misspelt_variables import is_known, misspelt_in_file, unknown
 from nat_observability.settings.standard_variables.opentelemetry import (
     CONFIG_FILES,
     SERVICE_NAME,
@@ -30,18 +30,14 @@ from nat_observability.settings.standard_variables.opentelemetry import (
     processing_defaults,
 )
 from nat_observability.settings.standard_variables.process import ignored_variables, process_defaults
-from nat_observability.settings.standard_variables.traces_exporter import OURS, exporters_of
-from nat_observability.settings.standard_variables.traces_exporter import VARIABLE as TRACES_EXPORTER
+from nat_observability.settings.standard_variables.traces_exporter import exporters_of
 from nat_observability.settings.variables import (
     DELIMITER,
     EXPORTERS,
-    NAME,
+    PATTERNS,
     PREFIX,
     bare,
-    corrected,
     is_pairs,
-    nearest,
-    setting_meant,
     variable,
 )
 
@@ -50,14 +46,11 @@ if TYPE_CHECKING:
 
 _OURS = PREFIX.lower()
 _ATTRIBUTES = "resource_attributes"
-_FIRST_TYPE = variable(EXPORTERS, "main", "type")
-_OF_MAKERS = {"PHOENIX_COLLECTOR_ENDPOINT": "phoenix", "LANGFUSE_PUBLIC_KEY": "langfuse"}
-_PATTERNS = "redact_patterns"
 _MAKERS = frozenset({"phoenix", "langfuse", *PRESET_NAMES})
 """The exporter types whose makers have variables of their own; their table is read only for these."""
 _ENTRY = FieldInfo(annotation=AnyExporterSettings)
 """What one of the exporters is, whatever its name."""
-_PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, _PATTERNS: parse_pairs}
+_PARTS: Mapping[str, Callable[[str], dict[str, str]]] = {"headers": parse_headers, PATTERNS: parse_pairs}
 """Settings that are pairs, in one variable or several, and the parser for the pairs."""
 
 
@@ -96,15 +89,15 @@ class VariablesSource(EnvSettingsSource):
         variables = {**secrets, **self._variables}
         # Sorted by name, a JSON object comes before the variables inside it, which then change it.
         ours = {name: value for name, value in sorted(variables.items()) if name.startswith(_OURS)}
-        known = {name: value for name, value in ours.items() if _is_known(self.settings_cls, name)}
+        known = {name: value for name, value in ours.items() if is_known(self.settings_cls, name)}
         self.env_vars = _mergeable(known)
         notes = [
-            _unknown(self.settings_cls, name)
+            unknown(self.settings_cls, name)
             for name in ours
             if name not in self.env_vars and name.upper() != ENV_FILE
         ]
         notes += _hidden(self.settings_cls, known)
-        notes += self._misplaced()
+        notes += misspelt_in_file(self.settings_cls, self._env_file)
         notes += [] if configuration is None else _in_its_place(configuration, self._variables)
         found, ignored = _completed(super().__call__(), given, standard, others, configuration)
         for note in (*notes, *standard.ignored, *ignored):
@@ -143,98 +136,6 @@ class VariablesSource(EnvSettingsSource):
             return parse_pairs(value) if is_attributes else value
         except (ValueError, RecursionError):
             return value
-
-    def _misplaced(self) -> list[str]:
-        """Return a sentence for each name in the env file that was meant for us but has no effect there."""
-        notes = [
-            f"{name.upper()} is not a setting. Did you mean {_meant(self.settings_cls, meant)}?"
-            for name in self._env_file
-            if NAME.fullmatch(name) and (meant := corrected(name, alike=_SURELY)) is not None
-        ]
-        _misspelt_in_files.update(dict.fromkeys(notes))
-        if ENV_FILE.lower() in self._env_file:
-            notes.append(f"{ENV_FILE} is read from the environment, not from an env file.")
-        return notes
-
-
-def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
-    """
-    Return a sentence for each thing in this process that may have been meant to configure an exporter but does not.
-
-    They hold no value of a variable. It reads the file system.
-    """
-    hints: list[str] = []
-    for name in sorted(os.environ):
-        lower = name.lower()
-        if lower.startswith(_OURS):
-            if not _is_known(settings_cls, lower) and name.upper() != ENV_FILE:
-                hints.append(_unknown(settings_cls, lower))
-        elif name.upper() == TRACES_EXPORTER:
-            hints.append(
-                f"{name} hands the SDK's spans to this package, whose exporters are set by other variables."
-                if OURS in os.environ[name].lower()
-                else f"{name} names no exporter of this package: set it to otlp or console."
-            )
-        elif (maker := _OF_MAKERS.get(name.upper())) is not None:
-            hints.append(f"{name} is read by an exporter of the type {maker}: set {_FIRST_TYPE}={maker}.")
-        elif (meant := corrected(name, alike=_PERHAPS)) is not None:
-            hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
-    hints += _misspelt_in_files
-    hints += [f"{file} was read, and names no exporter." for file, names in READ_FILES.items() if not names]
-    ours = os.path.realpath(".env")
-    if os.path.isfile(ours) and ours not in READ_FILES:
-        hints.append(f"{ours} is not read: set {ENV_FILE}=.env.")
-    return hints
-
-
-# In an env file, other programs' variables are theirs. If nothing is configured, a mere similarity is a hint.
-_SURELY, _PERHAPS = 0.9, 0.85
-_misspelt_in_files: dict[str, None] = {}
-"""For the hints: the misspelt names in the env files that were read."""
-
-
-def _is_known(settings_cls: type[BaseSettings], name: str) -> bool:
-    head, nested, _ = name.removeprefix(_OURS).partition(DELIMITER)
-    return head in settings_cls.model_fields and (not nested or head in (EXPORTERS, _PATTERNS))
-
-
-def _unknown(settings_cls: type[BaseSettings], name: str) -> str:
-    upper = name.strip().upper()  # env files of containers keep a blank before the `=`
-    if not NAME.fullmatch(upper):  # such as a line of JSON, with its values
-        return f"A variable that begins with {PREFIX} has a name that no setting can have."
-    return f"{upper} is not a setting.{_near(settings_cls, upper)}"
-
-
-def _near(settings_cls: type[BaseSettings], name: str) -> str:
-    bare = name.removeprefix(PREFIX).lower()
-    if bare in (settings := _settings_of_exporters()):
-        return f" Did you mean {setting_meant(bare, settings)}?"
-    return nearest(name, _candidates(settings_cls, name))
-
-
-def _settings_of_exporters() -> set[str]:
-    return {key for model in MODELS.values() for key in model.model_fields}
-
-
-def _meant(settings_cls: type[BaseSettings], name: str) -> str:
-    """The known variable that is closest to a name with our prefix; the name itself if none is close."""
-    if _is_known(settings_cls, name.lower()):
-        return name
-    near = _near(settings_cls, name)
-    return near.removeprefix(" Did you mean ").removesuffix("?") or name
-
-
-def _candidates(settings_cls: type[BaseSettings], name: str) -> list[str]:
-    bare = name.removeprefix(PREFIX).strip("_")
-    # With the first level misspelt, and with one underscore between levels instead of two, or with three.
-    nested = bare.split(DELIMITER)[1:]
-    flat = re.split("_+", bare, maxsplit=1)[1:]
-    return [
-        *map(variable, settings_cls.model_fields),
-        ENV_FILE,
-        *([variable(EXPORTERS, *nested)] if nested else []),
-        *(meant for each in flat if (meant := setting_meant(each, _settings_of_exporters()))),
-    ]
 
 
 def _secrets(directory: str | Path) -> dict[str, str]:

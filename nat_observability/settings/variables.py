@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 PREFIX = "NAT_OBSERVABILITY_"
 DELIMITER = "__"
 EXPORTERS = "exporters"
+PATTERNS = "redact_patterns"
 NAME = re.compile(r"[\w.-]{1,200}")
 """A name that may be shown: a line of a file that is not `NAME=value` counts as one, with what is secret in it."""
 

@@ -38,7 +38,7 @@ from nat_observability.exporter.base_exporter import BaseExporter
 from nat_observability.integrations import run_scope
 from nat_observability.integrations.fastapi import instrument
 from nat_observability.settings import ObservabilitySettings
-from nat_observability.settings.sources import unused_hints
+from nat_observability.settings.misspelt_variables import unused_hints
 from nat_observability.sinks import FileSink, MemorySink, OtlpHttpSink, SqliteSink
 from nat_observability.testing import CapturingExporter
 from tests.warm_interpreter import run_warm

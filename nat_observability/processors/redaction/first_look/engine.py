@@ -21,7 +21,7 @@ from nat_observability.processors.redaction.tokens import AROUND, RUN_RECOGNISER
 from nat_observability.system.fork_hooks import at_fork
 
 BYTES_BEFORE_COMPILING = 1024 * 1024
-"""How much is looked at without the engine before it is compiled, which takes a core some tenths of a second."""
+"""How much is looked at without the engine before it is compiled, which takes a core a second or some."""
 
 _MOST_ENGINES = 16  # sets of rules in one process
 # Between the words of a name: also blanks and dashes beyond ASCII; as many as are looked at before its last word.
@@ -79,7 +79,7 @@ class Engine:
     """
     Finds in one pass where something secret could be.
 
-    It is compiled on a thread of its own once enough was looked at, and is ready some tenths of a second later. It may
+    It is compiled on a thread of its own once enough was looked at, and is ready a second or some later. It may
     be used from several threads at once, and in forked children.
 
     Args:
