@@ -112,9 +112,19 @@ check-example-env: $(RUN)
 	@$(BIN)/nat-observability settings --example | diff -u settings.example.env - \
 		|| { echo "settings.example.env is stale. Cure: make example-env" >&2; exit 1; }
 
+# The files that are installed together with constraints.txt.
+WITH_CONSTRAINTS := constraints-bench.txt constraints-instrumentations.txt constraints-viewer.txt
 check-constraints:
 	@if grep -nE '://|@|^[[:space:]]*-' constraints*.txt; then \
 		echo "The lines above hold more than a name and a version. Cure: make constraints" >&2; exit 1; fi
+	@for other in $(WITH_CONSTRAINTS); do \
+		awk -F== '/^[^#]/ { name = tolower($$1); gsub("_", "-", name); \
+			if (FNR == NR) versions[name] = $$2; \
+			else if (name in versions && versions[name] != $$2) { \
+				print FILENAME ": " $$0 ", but constraints.txt has " versions[name]; differs = 1 } } \
+			END { exit differs }' constraints.txt $$other >&2 \
+			|| { echo "They are installed together. Cure: make constraints-peers" >&2; exit 1; }; \
+	done
 
 # What is measured takes longer, hence the time-out. The toolkit's tests run in their own environment, and add to it.
 MEASURED := --cov --cov-report= --cov-fail-under=0 --timeout 120
