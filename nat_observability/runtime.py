@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import Future
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -27,7 +27,7 @@ from nat_observability.health import RuntimeHealth, RuntimeReport, RuntimeState
 from nat_observability.logs import get_logger
 from nat_observability.metrics import watch
 from nat_observability.recording.stray_steps import report_unselected_run
-from nat_observability.system.clock import clock_of, monotonic, wait
+from nat_observability.system.clock import all_done, clock_of, let_go, monotonic_deadline, wait
 from nat_observability.system.fork_hooks import at_fork
 from nat_observability.system.weak_registry import WeakRegistry
 
@@ -75,6 +75,7 @@ class ObservabilityRuntime:
         for name, exporter in exporters.items():
             check_exporter(name, exporter)
         self._given: object = exporters
+        self._made_with = dict(exporters)
         # Replaced, never changed.
         self._exporters: dict[str, BaseExporter] = dict(exporters)
         self._is_changed = False
@@ -151,7 +152,7 @@ class ObservabilityRuntime:
             try:
                 await self._wait_for_live_managers(self._shutdown_timeout / 2)
             except BaseException:
-                self._begin_closing(_monotonic(began + self._shutdown_timeout))
+                self._begin_closing(monotonic_deadline(began + self._shutdown_timeout))
                 self._enter(RuntimeState.CLOSED)
                 raise
             lost, closed = await self._close(began + self._shutdown_timeout)
@@ -179,10 +180,21 @@ class ObservabilityRuntime:
         self._begin_closing()
         self._enter(RuntimeState.CLOSED)
 
-    def is_for(self, exporters: Mapping[str, object]) -> bool:
-        """Whether these are the exporters that it holds: the same objects, under the same names."""
-        mine = self._exporters
+    def was_made_with(self, exporters: Mapping[str, object]) -> bool:
+        """Whether it was made with these exporters: the same objects, under the same names."""
+        mine = self._made_with
         return mine.keys() == exporters.keys() and all(mine[name] is exporters[name] for name in mine)
+
+    def take_changes_of(self, former: ObservabilityRuntime) -> None:
+        """Add and remove the exporters that were added to the runtime before, and removed from it."""
+        if not former._is_changed:
+            return
+        before, now = former._made_with, former._exporters
+        with self._lock:
+            added = {name: each for name, each in now.items() if before.get(name) is not each}
+            kept = {name: each for name, each in self._exporters.items() if name in now or name not in before}
+            self._exporters = {**kept, **added}
+            self._is_changed = True
 
     @property
     def state(self) -> RuntimeState:
@@ -342,14 +354,14 @@ class ObservabilityRuntime:
                 lease = self._leases[name] = delivery.lease(keep=True)
                 if lease.opening is not None:
                     opening[name] = asyncio.wrap_future(lease.opening)
-            await _all_done(opening.values(), deadline)
+            await all_done(opening.values(), deadline)
             for name, future in opening.items():
                 if not future.done():
                     failures[name] = StartTimeoutError(name, self._start_timeout)
                 elif (raised := future.exception()) is not None:
                     failures[name] = raised
         finally:
-            _let_go(opening.values())
+            let_go(opening.values())
         for name, failure in failures.items():
             # Its lease stays: the delivery keeps trying to open it, and keeps what runs record meanwhile.
             _log.error("exporter_start_failed", exporter=name, error=describe(failure))
@@ -371,7 +383,7 @@ class ObservabilityRuntime:
             try:
                 done, _ = await wait({waiting}, max(0.0, deadline - clock()))
             finally:
-                _let_go([waiting])
+                let_go([waiting])
             if not done:
                 return
 
@@ -397,13 +409,13 @@ class ObservabilityRuntime:
 
     async def _close(self, deadline: float) -> tuple[list[tuple[str, int]], set[Delivery]]:
         """Close every exporter; return those that were abandoned at the deadline, with what they lost, and all."""
-        begun = self._begin_closing(_monotonic(deadline))
+        begun = self._begin_closing(monotonic_deadline(deadline))
         closing = [(name, delivery, asyncio.wrap_future(closed)) for name, delivery, closed in begun]
         try:
-            await _all_done([closed for _, _, closed in closing], deadline)
+            await all_done([closed for _, _, closed in closing], deadline)
             late = [(name, delivery) for name, delivery, closed in closing if not closed.done()]
         finally:
-            _let_go([closed for _, _, closed in closing])
+            let_go([closed for _, _, closed in closing])
             self._enter(RuntimeState.CLOSED)
         lost = [(name, delivery.abandon(self._shutdown_timeout)) for name, delivery in late]
         return lost, {*self._deliveries().values(), *(delivery for _, delivery, _ in closing)}
@@ -421,23 +433,6 @@ class ObservabilityRuntime:
 def _delivery_of(exporter: object) -> Delivery | None:
     # A foreign exporter has nothing that the runtime could open.
     return exporter.delivery if isinstance(exporter, BaseExporter) else None
-
-
-async def _all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:
-    """Wait until all are done, or until the deadline, by the running loop's clock."""
-    if futures := list(futures):
-        await wait(futures, max(0.0, deadline - clock_of(asyncio.get_running_loop())()))
-
-
-def _monotonic(deadline: float) -> float:
-    """Return a deadline by the running loop's clock, which need not be the monotonic one, as one of that."""
-    return monotonic() + deadline - clock_of(asyncio.get_running_loop())()
-
-
-def _let_go(futures: Iterable[asyncio.Future[None]]) -> None:
-    """Stop waiting for them: one that is done later must not look for a loop that has ended."""
-    for future in futures:
-        future.cancel()
 
 
 _runtimes: WeakRegistry[ObservabilityRuntime] = WeakRegistry()

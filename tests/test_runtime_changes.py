@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from nat_observability.errors import (
     SinkError,
 )
 from nat_observability.exporter import ExporterTemplate
+from nat_observability.settings import ObservabilitySettings
 from nat_observability.sinks import FileSink, MemorySink
 from nat_observability.sinks.protocol import Batch
 from nat_observability.testing import CapturingExporter
@@ -112,6 +113,48 @@ async def test_it_may_join_before_the_runtime_is_open() -> None:
     async with container.runtime_object():
         await record(container, "a")
     assert [item.name for item in sink.items] == ["a"]
+
+
+async def test_what_joined_or_left_stays_so_however_the_container_is_opened_again() -> None:
+    """Before the container opens, while it is open, and while it is closed: also if its own exporters are made anew."""
+    taken: dict[str, list[str]] = {}
+
+    def exporter(name: str) -> SpanExporter:
+        return SpanExporter(
+            lambda batch: taken.setdefault(name, []).extend(item.name for item in batch), name=name
+        )
+
+    container = ObservabilityContainer(
+        settings=ObservabilitySettings(exporters={"own": {"type": "memory"}, "left": {"type": "memory"}})
+    )
+    changes: tuple[Callable[[ObservabilityRuntime], object], ...] = (
+        lambda runtime: runtime.add_exporter("early", exporter("early")),
+        lambda runtime: (
+            runtime.add_exporter("open", exporter("open")),
+            runtime.remove_exporter("left"),
+        ),
+        lambda runtime: runtime.add_exporter("closed", exporter("closed")),
+    )
+    changes[0](container.runtime_object())
+    for number in range(4):
+        if number == 2:
+            changes[2](container.runtime_object())
+        if number == 3:
+            own = container.exporters()["own"]
+            settings = ObservabilitySettings(exporters={"own": {"type": "memory"}, "new": {"type": "memory"}})
+            container.settings.override(providers.Object(settings))
+        await container.init_resources()
+        if number == 1:
+            changes[1](container.runtime_object())
+        await record(container, f"run {number}")
+        await container.shutdown_resources()
+    assert taken == {
+        "early": ["run 0", "run 1", "run 2", "run 3"],
+        "open": ["run 1", "run 2", "run 3"],
+        "closed": ["run 2", "run 3"],
+    }
+    assert container.exporters()["own"] is not own
+    assert set(container.runtime_object().exporters) == {"own", "new", "early", "open", "closed"}
 
 
 async def test_one_that_leaves_drains() -> None:

@@ -61,11 +61,13 @@ def _exporters(
 ) -> dict[str, BaseExporter]:
     def make() -> dict[str, BaseExporter]:
         given.made_from(settings=settings, exporter_types=types, processing=processing)
-        return build_exporters(
+        made = build_exporters(
             _settings_of(given, settings),
             given.get("exporter_types", types),
             given.get("processing", processing),
         )
+        given.note_resources()
+        return made
 
     return given.once("exporters", make)
 

@@ -69,6 +69,7 @@ class Given:
         self._keeps = False
         self._reset_put_off = False
         self._made: dict[str, tuple[object, Any]] = {}
+        self._resources: list[tuple[Any, object]] = []
 
     def keep(self, is_open: bool) -> bool:
         """
@@ -111,6 +112,19 @@ class Given:
         self._last = [(provider, provider.last_overriding) for _, provider, _ in self._links]
         self._foreign = [each for each in self._last if not isinstance(each[0], CountedDependency)]
         self._warned = False
+
+    def note_resources(self) -> None:
+        """Note the synchronous resources that the exporters have been made from, with what each gave."""
+        self._resources = [
+            (each, each())
+            for provider in self.inputs.values()
+            for each in _sources(provider)
+            if isinstance(each, _RESOURCE) and each.initialized and not _is_asynchronous(each)
+        ]
+
+    def resources_closed(self) -> bool:
+        """Whether a resource that the exporters have been made from was closed since."""
+        return any(not each.initialized or each() is not gave for each, gave in self._resources)
 
     def overridden(self) -> bool:
         """Whether other providers give now what the exporters were made from."""

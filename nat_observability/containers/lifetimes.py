@@ -283,9 +283,16 @@ class RuntimeResource(providers.Resource[ObservabilityRuntime]):
         if not runtime.is_held:
             awaited = await given().wait_for(self.kwargs)
             check_mapping(exporters())
-            if awaited or given().overridden() or not runtime().is_for(exporters()):
+            former: ObservabilityRuntime = runtime()
+            if (
+                awaited
+                or given().overridden()
+                or given().resources_closed()
+                or not former.was_made_with(exporters())
+            ):
                 for each in (exporters, runtime, options):
                     each.reset()
+                runtime().take_changes_of(former)
         opened: ObservabilityRuntime = runtime()
         return opened
 

@@ -70,6 +70,23 @@ async def wait(futures: Iterable[FutureT], timeout: float | None) -> tuple[set[F
         timer.cancel()
 
 
+async def all_done(futures: Iterable[asyncio.Future[None]], deadline: float) -> None:
+    """Wait until all are done, or until the deadline, by the running loop's clock."""
+    if futures := list(futures):
+        await wait(futures, max(0.0, deadline - clock_of(asyncio.get_running_loop())()))
+
+
+def let_go(futures: Iterable[asyncio.Future[None]]) -> None:
+    """Stop waiting for them: one that is done later must not look for a loop that has ended."""
+    for future in futures:
+        future.cancel()
+
+
+def monotonic_deadline(deadline: float) -> float:
+    """Return a deadline by the running loop's clock, which need not be the monotonic one, as one of that."""
+    return monotonic() + deadline - clock_of(asyncio.get_running_loop())()
+
+
 async def sleep(seconds: float) -> None:
     """Do as `asyncio.sleep`, even if the loop's time stands still."""
     loop = asyncio.get_running_loop()

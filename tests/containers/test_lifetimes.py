@@ -6,7 +6,7 @@ import asyncio
 import functools
 import gc
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -498,6 +498,13 @@ async def open_pool() -> AsyncIterator[Pool]:
     pool.is_open = False
 
 
+def open_pool_at_once() -> Iterator[Pool]:
+    """Do the same without an event loop."""
+    pools.append(pool := Pool())
+    yield pool
+    pool.is_open = False
+
+
 def pool_builder(pool: Any) -> ExporterBuilder:
     """A builder for exporters that write to a pool, or to what a provider of one gives."""
 
@@ -512,14 +519,11 @@ def pool_builder(pool: Any) -> ExporterBuilder:
     return build
 
 
-class Gateways(containers.DeclarativeContainer):
-    """A service's own gateways."""
-
-    pool = providers.Resource(open_pool)
-
-
-def service_of(kind: str = "pool", *, passed: bool = False) -> Any:
+def service_of(kind: str = "pool", *, passed: bool = False, opens: Any = open_pool) -> Any:
     """A service with one exporter of this type, which uses its pool, or what gives the pool."""
+
+    class Gateways(containers.DeclarativeContainer):
+        pool = providers.Resource(opens)
 
     class Service(containers.DeclarativeContainer):
         gateways = providers.Container(Gateways)
@@ -532,6 +536,20 @@ def service_of(kind: str = "pool", *, passed: bool = False) -> Any:
         )
 
     return Service()
+
+
+@row("a synchronous `Resource` that exporters are made with")
+async def _synchronous_resource() -> None:
+    pools.clear()
+    service = service_of(opens=open_pool_at_once)
+    made_before = service.observability.exporters()
+    for count in (1, 2):
+        await service.init_resources()
+        # Until the pool is closed, what was made with it is used.
+        assert (service.observability.exporters() is made_before) is (count == 1)
+        await record(service.observability)
+        await service.shutdown_resources()
+        assert [(pool.is_open, pool.written) for pool in pools] == [(False, 1)] * count
 
 
 @row("an asynchronous `Resource` that exporters are made with")
