@@ -287,6 +287,46 @@ async def test_ids_name_and_tags_by_functions() -> None:
     assert dict(run.tags) == {"path": "/ask"}
 
 
+async def not_awaited(scope: object = None) -> Any:
+    return {"user_id": "u-1"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"ids": not_awaited}, "ids is called, and not awaited"),
+        ({"tags": not_awaited}, "tags is called, and not awaited"),
+        ({"workflow_name": not_awaited}, "workflow_name is called, and not awaited"),
+        ({"trusted": not_awaited}, "trusted is called, and not awaited"),
+        ({"ids": {"user_id": "u-1"}}, "ids is a function of the scope"),
+        ({"tags": "tenant=acme"}, "tags is a mapping such as {'tenant': 'acme'}"),
+        ({"workflow_name": 5}, "workflow_name is a name"),
+        ({"trusted": "no"}, "trusted is True, False, or a function"),
+        ({"baggage": "tenant"}, r"Pass baggage=\['tenant'\]"),
+        ({"health": True}, "health is a path such as '/health', not True"),
+        ({"health": lambda scope: "/health"}, "health is a path"),
+    ],
+)
+def test_option_of_another_type_is_refused(options: Any, said: str) -> None:
+    """Where the application is made, and not with each request."""
+    with pytest.raises(TypeError, match=said):
+        RequestMiddleware(answer, Service().source, **options)
+
+
+@pytest.mark.parametrize("paths", [[5], ["health"], [b"/health"]])
+def test_path_that_is_none_is_refused(paths: Any) -> None:
+    with pytest.raises(ValueError, match="is not a path"):
+        RequestMiddleware(answer, Service().source, excluded=paths)
+
+
+async def test_who_cannot_be_asked_is_not_trusted() -> None:
+    """A function that gives something to await would trust everyone: it is true."""
+    service = Service()
+    app = RequestMiddleware(answer, service.source, trusted=lambda scope: not_awaited())  # type: ignore[arg-type, return-value]
+    await service.request(app, conversation_id="c-1")
+    assert service.root.run.conversation_id is None
+
+
 @pytest.mark.parametrize(
     "options",
     [
@@ -295,6 +335,11 @@ async def test_ids_name_and_tags_by_functions() -> None:
         {"ids": lambda scope: {"trace_id": "garbage"}},
         {"tags": lambda scope: 1 / 0},
         {"workflow_name": lambda scope: 1 / 0},
+        {"workflow_name": lambda scope: 5},
+        {"tags": lambda scope: "acme"},
+        {"tags": lambda scope: not_awaited()},
+        {"ids": lambda scope: "u-1"},
+        {"ids": lambda scope: not_awaited()},
     ],
 )
 async def test_option_that_fails_fails_no_request(options: Any) -> None:

@@ -2,7 +2,8 @@
 
 from nat_observability.integrations.asgi.health import HealthRoute, MetricsRoute, health_response
 from nat_observability.integrations.asgi.lifespan import ObservabilityLifespan, lifespan
-from nat_observability.integrations.asgi.middleware import Options, RequestMiddleware
+from nat_observability.integrations.asgi.middleware import RequestMiddleware
+from nat_observability.integrations.asgi.options import Options
 from nat_observability.integrations.asgi.request import (
     RequestState,
     current_manager,

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypedDict, Unpack
+from collections.abc import Mapping
+from typing import Any, Unpack
 
 from nat_observability.errors import RuntimeNotOpenError
 from nat_observability.exporter_manager import ExporterManager
-from nat_observability.foreign_errors import describe
 from nat_observability.health import RuntimeState
 from nat_observability.integrations.asgi.exchange import Exchange
 from nat_observability.integrations.asgi.health import HealthRoute
 from nat_observability.integrations.asgi.lifespan import short_failures
+from nat_observability.integrations.asgi.options import Options, Told, check_options
 from nat_observability.integrations.asgi.paths import Paths
 from nat_observability.integrations.asgi.request import RequestState
 from nat_observability.integrations.asgi.request_headers import RequestHeaders, read_request
@@ -28,32 +28,6 @@ _STATE = "nat_observability"  # in the scope: this request's run, for an inner m
 _ROOT = "workflow"
 _NOTHING: RequestHeaders = RequestHeaders({}, {}, {})
 _log = get_logger()
-
-
-class Options(TypedDict, total=False):
-    """
-    The options of a middleware.
-
-    excluded: Paths without a run: `/health` for itself, `/static/*` for everything below it. They are relative to the
-        root path, if the application is not at the server's root.
-    health: A path that answers with the runtime's health, and below it `/live` and `/ready`; they have no run.
-    workflow_name: The name of the workflow, or a function of the scope that returns it.
-    ids: A function of the scope that returns some of `run_id`, `trace_id`, `conversation_id`, `user_id` and
-        `traceparent`. It takes precedence over the headers. What it raises is logged, and the request goes on without
-        it.
-    tags: The run's tags, or a function of the scope that returns them.
-    baggage: Names of the caller's baggage that become tags of the run.
-    trusted: Whether to trust the headers that name trace, conversation, user and parent, or a function of the scope
-        that returns it. Set it to False if anyone may call.
-    """
-
-    excluded: Collection[str]
-    health: str | None
-    workflow_name: str | Callable[[Scope], str | None] | None
-    ids: Callable[[Scope], Mapping[str, Any]] | None
-    tags: Mapping[str, str] | Callable[[Scope], Mapping[str, str]] | None
-    baggage: Collection[str]
-    trusted: bool | Callable[[Scope], bool]
 
 
 class RequestMiddleware:
@@ -73,16 +47,14 @@ class RequestMiddleware:
 
     Raises:
         MissingContainerError: `source` gives no managers, or has no runtime.
-        TypeError: An option is not known.
+        TypeError: An option is not known, or of another type.
         ValueError: A path is not valid.
     """
 
     def __init__(self, app: Application, source: Source, **options: Unpack[Options]) -> None:
         name = type(self).__name__
         check_source(name, source)
-        if unknown := options.keys() - Options.__annotations__.keys():
-            known = ", ".join(sorted(Options.__annotations__))
-            raise TypeError(f"{name} has no option {', '.join(map(repr, sorted(unknown)))}. Known: {known}.")
+        check_options(name, options)
         self._app = app
         self._source = source
         path = options.get("health")
@@ -92,7 +64,7 @@ class RequestMiddleware:
         self._excluded = Paths("excluded", paths) if (paths := options.get("excluded")) else None
         self._trusted = options.get("trusted", True)
         self._baggage = tuple(options.get("baggage", ()))
-        told = _Told(options)
+        told = Told(options)
         self._told = None if told.nothing and not self._baggage and not callable(self._trusted) else told
         self._not_open = RepeatedEvent()
 
@@ -199,47 +171,6 @@ class RequestMiddleware:
             await send(message)
 
         await self._app(scope, receive, short_failures(checked))
-
-
-class _Told:
-    """What the application says about a run: by constants, and by functions, which are foreign code."""
-
-    def __init__(self, options: Options) -> None:
-        self._workflow_name = options.get("workflow_name")
-        self._ids = options.get("ids")
-        self._tags = options.get("tags")
-        self._log = RepeatedEvent()
-        self.nothing = not (self._workflow_name or self._ids or self._tags)
-
-    def of(self, scope: Scope, tags: dict[str, str]) -> dict[str, Any]:
-        """Return arguments of `ContextState`, with `tags` among them."""
-        ids: dict[str, Any] = {}
-        name, given, own = self._workflow_name, self._ids, self._tags
-        if given is not None and (found := self._asked("ids", given, scope)) is not None:
-            ids.update({key: value for key, value in found.items() if value is not None})
-        if (found_name := self._asked("workflow_name", name, scope) if callable(name) else name) is not None:
-            ids["workflow_name"] = found_name
-        if (found_tags := self._asked("tags", own, scope) if callable(own) else own) is not None:
-            tags.update(found_tags)
-        if tags:
-            ids["tags"] = tags
-        return ids
-
-    def believes(self, trusted: Callable[[Scope], bool], scope: Scope) -> bool:
-        """Whether to trust a request's headers; False if the function that decides it fails."""
-        return bool(self._asked("trusted", trusted, scope))
-
-    def _asked(self, option: str, function: Callable[[Scope], Any], scope: Scope) -> Any:
-        try:
-            return function(scope)
-        except Exception as error:  # noqa: BLE001  foreign code: the run comes first
-            self.failed(option, error)
-            return None
-
-    def failed(self, option: str, error: Exception) -> None:
-        """Log, now and then, that an option failed."""
-        if (suppressed := self._log.due()) is not None:
-            _log.warning("request_option_failed", option=option, error=describe(error), suppressed=suppressed)
 
 
 def _metadata(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from nat_observability.integrations.asgi.types import Scope
 
@@ -18,9 +19,9 @@ class Paths:
     __slots__ = ("_exact", "_prefixes")
 
     def __init__(self, option: str, paths: Iterable[str]) -> None:
-        listed = [paths] if isinstance(paths, str) else list(paths)
+        listed: list[Any] = [paths] if isinstance(paths, str) else list(paths)
         for path in listed:
-            if not path.startswith("/") or "*" in path[:-1]:
+            if not isinstance(path, str) or not path.startswith("/") or "*" in path[:-1]:
                 raise ValueError(
                     f"{option}: {path!r} is not a path. Write it with its first slash, and for all that begins alike "
                     "with an asterisk at its end: '/health', '/static/*'."
