@@ -323,7 +323,7 @@ class RunContext(Generic[ManagerT]):
         for name, record in lifecycle.records.items():
             if not (traits(type(record.exporter)).plain and lifecycle.begin_here(record, self.state)):
                 self._begin_task(name, record.exporter)
-        if self.state.sampled is False and not all(
+        if not self.state.sampled and not all(
             isinstance(record.exporter, StepExporter) for record in lifecycle.records.values()
         ):
             self.state.sampled = True  # the others take every run

@@ -289,6 +289,9 @@ async def test_the_sampled_flag_says_what_was_decided() -> None:
     assert await flag_of(exporter(none), exporter(None)) == "01"
     assert await flag_of(exporter(none), CapturingExporter()) == "01"
     assert await flag_of(exporter(none), exporter(every, select={"user_id": "other"})) == "00"
+    assert await flag_of(exporter(None), traceparent=caller["00"]) == "01"
+    assert await flag_of(CapturingExporter(), traceparent=caller["00"]) == "01"
+    assert await flag_of(CapturingExporter(), traceparent=caller["02"]) == "03"
     parent_based = Sampling(1, parent_based=True)
     assert await flag_of(exporter(parent_based), traceparent=caller["00"]) == "00"
     kept_open = exporter(None)
