@@ -95,7 +95,7 @@ def container_of(feature: str, settings: Any) -> Any:
         MissingContainerError: The class of the container was used, and not an object of it.
         TypeError: A subclass replaces the settings, of which its other providers know nothing.
     """
-    container = settings.parent
+    container = getattr(settings, "parent", None)  # which only a dependency has
     if getattr(container, "settings", None) is not settings:
         raise _replaced("settings")
     if isinstance(container, type):

@@ -43,16 +43,16 @@ def with_env_file(arguments: dict[str, Any], default: Any) -> dict[str, Any]:
             return arguments
         name, files = ENV_FILE, files.strip()
     listed = _listed(files)
-    depth = arguments.get("_env_file_depth") or 0
+    depth, encoding = arguments.get("_env_file_depth") or 0, arguments.get("_env_file_encoding") or "utf-8"
     problems = [
         f"{name} names {file}, {problem}; allowed: an env file that exists, or nothing."
         for file in listed
-        if (problem := _problem_of(Path(file), depth)) is not None
+        if (problem := _problem_of(Path(file), depth, encoding)) is not None
     ]
     if problems:
         raise SettingsError(problems)
     for path in _note_read(listed):
-        for line, problem in doubtful_lines(path, arguments.get("_env_file_encoding")):
+        for line, problem in doubtful_lines(path, encoding):
             # 3: this function, the constructor of the settings, its caller.
             warnings.warn(f"{path}, line {line} {problem}", SettingsWarning, stacklevel=3)
     return {**arguments, _ARGUMENT: files}
@@ -81,7 +81,7 @@ def note_exporters() -> None:
     READ_FILES.update(dict.fromkeys(READ_FILES, True))
 
 
-def _problem_of(file: Path, depth: int) -> str | None:
+def _problem_of(file: Path, depth: int, encoding: str) -> str | None:
     try:
         path = file.expanduser()
         if depth and not path.is_absolute():
@@ -91,6 +91,13 @@ def _problem_of(file: Path, depth: int) -> str | None:
             return f"which does not exist{'' if path.is_absolute() else f' in {Path.cwd()}'}"
         if path.is_dir():
             return "which is a directory"
+        if not path.is_file():  # a pipe: what is read from it is gone
+            return None if os.access(path, os.R_OK) else "which cannot be read"
+        path.read_text(encoding)
     except (OSError, RuntimeError):
         return "which cannot be read"
-    return None if os.access(path, os.R_OK) else "which cannot be read"
+    except UnicodeError:
+        return f"which is not {encoding.upper()} text"
+    except LookupError:
+        return "in an encoding that does not exist"
+    return None

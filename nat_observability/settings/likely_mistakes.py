@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
@@ -110,8 +110,14 @@ _COMMENT = re.compile(r"\s#\s")
 _REFERENCE = re.compile(r"\$[A-Za-z_{(]|%\w+%")
 
 
-def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
-    """Yield a sentence for each variable whose value has what a shell would have removed or replaced."""
+def left_to_a_shell(variables: Mapping[str, str | None], from_file: Container[str] = ()) -> Iterator[str]:
+    """
+    Yield a sentence for each variable whose value has what a shell would have removed or replaced.
+
+    Args:
+        variables: Names in lower case, and values.
+        from_file: The names of those from an env file that was read here, without the comments in it.
+    """
     for name, value in variables.items():
         if not value:
             continue
@@ -119,7 +125,12 @@ def left_to_a_shell(variables: Mapping[str, str | None]) -> Iterator[str]:
             yield f"{name.upper()} ends with a slash, and is the path of a file: add the file's name."
         if len(value) > 1 and value[0] in "'\"" and value[-1] == value[0]:
             has, of_it = "begins and ends with a quotation mark", "which is part of the value"
-        elif _COMMENT.search(value) and value[0] not in "{[" and "pattern" not in name:
+        elif (
+            _COMMENT.search(value)
+            and value[0] not in "{["
+            and "pattern" not in name
+            and name not in from_file
+        ):
             has, of_it = "has a comment behind its value", "which is part of it"
         elif name.endswith("path") and _REFERENCE.search(value):
             has, of_it = "names another variable", "which is not replaced by its value"

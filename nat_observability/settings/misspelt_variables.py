@@ -10,7 +10,7 @@ from pydantic_settings import BaseSettings
 
 from nat_observability.settings.env_file import ENV_FILE, READ_FILES
 from nat_observability.settings.exporters.models import MODELS
-from nat_observability.settings.standard_variables.traces_exporter import OURS
+from nat_observability.settings.standard_variables.traces_exporter import OURS, variable_meant
 from nat_observability.settings.standard_variables.traces_exporter import VARIABLE as TRACES_EXPORTER
 from nat_observability.settings.variables import (
     DELIMITER,
@@ -53,6 +53,8 @@ def unused_hints(settings_cls: type[BaseSettings]) -> list[str]:
             )
         elif (maker := _OF_MAKERS.get(name.upper())) is not None:
             hints.append(f"{name} is read by an exporter of the type {maker}: set {_FIRST_TYPE}={maker}.")
+        elif (meant := variable_meant(name)) is not None:
+            hints.append(f"{name} is not a variable of OpenTelemetry. Did you mean {meant}?")
         elif (meant := corrected(name, alike=_PERHAPS)) is not None:
             hints.append(f"{name} is not a setting. Did you mean {_meant(settings_cls, meant)}?")
     hints += _misspelt_in_files

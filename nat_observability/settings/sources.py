@@ -30,7 +30,7 @@ from nat_observability.settings.standard_variables.opentelemetry import (
     processing_defaults,
 )
 from nat_observability.settings.standard_variables.process import ignored_variables, process_defaults
-from nat_observability.settings.standard_variables.traces_exporter import exporters_of
+from nat_observability.settings.standard_variables.traces_exporter import exporters_of, misspelt
 from nat_observability.settings.variables import (
     DELIMITER,
     EXPORTERS,
@@ -104,8 +104,9 @@ class VariablesSource(EnvSettingsSource):
             # 5: this function, two of pydantic-settings, the constructor of the settings, its caller.
             warnings.warn(f"{note} It is ignored.", SettingsWarning, stacklevel=5)
         # A selection is read without them.
+        from_file = set(self._env_file) - {name.lower() for name in os.environ}
         for note in left_to_a_shell(
-            {k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}
+            {k: v for k, v in self.env_vars.items() if not k.endswith(f"{DELIMITER}select")}, from_file
         ):
             warnings.warn(note, SettingsWarning, stacklevel=5)
         return found
@@ -237,7 +238,7 @@ def _completed(
             entries, wrong = exporters_of(variables)
             ignored.update(dict.fromkeys(wrong))
     if entries or arguments:  # a process without exporters has nothing to do with what others configure
-        ignored.update(dict.fromkeys(ignored_variables(variables)))
+        ignored.update(dict.fromkeys((*ignored_variables(variables), *misspelt(variables))))
     if isinstance(entries, dict):
         for exporter, entry in {**arguments, **entries}.items():
             if isinstance(entry, dict):

@@ -173,6 +173,13 @@ class ReplacingSettings(ObservabilityContainer):
     settings = providers.Object(ObservabilitySettings())
 
 
+@containers.copy(ObservabilityContainer)
+class CopyingSettings(ObservabilityContainer):
+    """Likewise, with the other providers made again."""
+
+    settings = providers.Singleton(ObservabilitySettings)
+
+
 class ReplacingTypes(ObservabilityContainer):
     """Likewise."""
 
@@ -290,6 +297,7 @@ IN_CODE: list[tuple[Callable[[], object], type[Exception], str]] = [
     ),
     (lambda: ReplacingTypes(settings=MEMORY).validate(), TypeError, "replaces 'exporter_types', of which"),
     (lambda: ReplacingSettings().validate(), TypeError, "replaces 'settings', of which"),
+    (lambda: CopyingSettings().validate(), TypeError, "ObservabilityContainer replaces 'settings', of"),
 ]
 
 

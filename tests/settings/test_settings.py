@@ -289,7 +289,31 @@ class TestWrongValues:
     def test_an_env_file_that_is_not_text_is_a_settings_error(self, tmp_path: Path) -> None:
         """The error for what cannot be decoded does not show its bytes."""
         (tmp_path / ".env").write_bytes(b"NAT_OBSERVABILITY_SERVICE_NAME=\xff\xfe s3cr3t")
-        assert problems(_env_file=tmp_path / ".env").endswith("The env file is not UTF-8 text.")
+        named = f"_env_file names {tmp_path / '.env'}, which is not UTF-8 text; allowed: "
+        assert named in problems(_env_file=tmp_path / ".env")
+        assert (
+            problems(_env_file=tmp_path / ".env", _env_file_encoding="no-such").count("does not exist") == 1
+        )
+
+    def test_a_quoted_value_of_an_env_file_has_no_comment(self, set_ours: SetOurs, tmp_path: Path) -> None:
+        """It was read here, without its comments; what Docker has put into the environment may have some."""
+        (tmp_path / "a.env").write_text(f"{PREFIX}SERVICE_NAME='a # b' # c\n")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert ObservabilitySettings(_env_file=tmp_path / "a.env").service_name == "a # b"
+        set_ours(SERVICE_NAME="a # b")
+        with pytest.warns(SettingsWarning, match="SERVICE_NAME has a comment behind its value"):
+            ObservabilitySettings(_env_file=tmp_path / "a.env")
+
+    def test_an_env_file_may_be_a_pipe(self) -> None:
+        """As `<(...)` of a shell is: what is read from it is gone."""
+        reading, writing = os.pipe()
+        os.write(writing, f"{PREFIX}SERVICE_NAME=piped\n".encode())
+        os.close(writing)
+        try:
+            assert ObservabilitySettings(_env_file=f"/dev/fd/{reading}").service_name == "piped"
+        finally:
+            os.close(reading)
 
     def test_a_problem_of_the_whole_is_reported(self) -> None:
         """A service that derives its own settings, with a rule about all of them, gets a settings error too."""

@@ -11,7 +11,18 @@ OURS = "nat_observability"
 """Our own name among the exporters of the OpenTelemetry SDK: it hands its spans to ours, which other settings name."""
 
 _OTLP = "otel_exporter_otlp_"
-_OTHER_SIGNALS = (f"{_OTLP}metrics_", f"{_OTLP}logs_", f"{_OTLP}profiles_")
+_OF_OTLP = frozenset(
+    f"{_OTLP}{signal}{setting}"
+    for signal in ("", "traces_")
+    for setting in (
+        "endpoint", "headers", "timeout", "compression", "protocol", "certificate", "client_key",
+        "client_certificate", "insecure",
+    )
+)  # fmt: skip
+"""The variables of the specification that are about spans over OTLP."""
+_OTHERS = ("metric", "log", "profile", "zipkin", "jaeger", "prometheus")
+"""What is in the names of variables that are not about spans over OTLP, however similar they are."""
+_ALIKE = 0.88
 
 # By the specification, the console exporter writes to the standard output.
 _ENTRIES: Mapping[str, Mapping[str, Any]] = {
@@ -36,10 +47,7 @@ def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[st
     """
     text = variables.get(VARIABLE.lower())
     names = [part.strip().lower() for part in (text or "").split(",") if part.strip()]
-    is_about_otlp = any(
-        value and name.startswith(_OTLP) and not name.startswith(_OTHER_SIGNALS)
-        for name, value in variables.items()
-    )
+    is_about_otlp = any(value and name in _OF_OTLP for name, value in variables.items())
     ignored: list[str] = []
     beside_ours = [name for name in names if name != OURS] if OURS in names else []
     if not names or OURS in names:
@@ -64,6 +72,31 @@ def exporters_of(variables: Mapping[str, str | None]) -> tuple[dict[str, dict[st
                 f"{VARIABLE} holds a name that this package does not have; supported: otlp, console, none."
             )
     return found, list(dict.fromkeys(ignored))
+
+
+def misspelt(variables: Mapping[str, str | None]) -> list[str]:
+    """Return a sentence for each variable that was meant to be one about spans over OTLP."""
+    return [
+        f"{name.upper()} is not a variable of OpenTelemetry. Did you mean {meant}?"
+        for name, value in sorted(variables.items())
+        if value and (meant := variable_meant(name)) is not None
+    ]
+
+
+def variable_meant(name: str) -> str | None:
+    """Return the variable that is meant by a similar name; None if it is one, or if none is similar."""
+    lower = name.lower()
+    known = (VARIABLE.lower(), *_OF_OTLP)
+    if (
+        not lower.startswith(("otel_exporter", "otel_trace"))
+        or lower in known
+        or any(map(lower.__contains__, _OTHERS))
+    ):
+        return None
+    import difflib  # slow to import, and needed only for what is misspelt
+
+    match = difflib.get_close_matches(lower, known, n=1, cutoff=_ALIKE)
+    return match[0].upper() if match else None
 
 
 def _is_otlp(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from nat_observability.errors import SettingsError, SettingsWarning
 from nat_observability.logs import get_logger
 from nat_observability.resource import DETECTORS, ResourceValue, detected
 from nat_observability.settings import ObservabilitySettings
+from nat_observability.settings.misspelt_variables import unused_hints
 from nat_observability.settings.standard_variables.makers import IGNORED, MAKER_VARIABLES
 from nat_observability.version import __version__
 
@@ -26,6 +28,23 @@ OURS = "NAT_OBSERVABILITY_"
 def types() -> dict[str, str]:
     """The exporters that there are, by name, with their types."""
     return {name: entry.type for name, entry in ObservabilitySettings().exporters.items()}
+
+
+def test_variables_of_other_signals_make_no_exporter_and_are_no_mistakes(set_them: SetThem) -> None:
+    """However similar their names are to those about spans; nor does one that OpenTelemetry does not have."""
+    set_them(
+        OTEL_METRICS_EXPORTER="otlp",
+        OTEL_LOGS_EXPORTER="otlp",
+        OTEL_EXPORTER_OTLP_METRICS_ENDPOINT="http://m",
+        OTEL_EXPORTER_OTLP_LOGS_HEADERS="a=b",
+        OTEL_EXPORTER_OTLP_PROFILES_ENDPOINT="http://p",
+        OTEL_EXPORTER_OTLP_EXPERIMENTAL_RETRY_ENABLED="true",
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert types() == {}
+        assert set(ObservabilitySettings(exporters={"a": {"type": "memory"}}).exporters) == {"a"}
+    assert unused_hints(ObservabilitySettings) == []
 
 
 class TestTracesExporter:
