@@ -422,6 +422,21 @@ class TestStandardVariables:
         assert (main.headers, main.client_certificate, main.client_key) == ({}, None, None)
         assert (main.ca_file, main.timeout) == (Path("ca.pem"), 1.0)
 
+    def test_what_is_for_an_address_that_is_not_valid_goes_to_no_other(
+        self, set_main: SetMain, set_otel: SetMain
+    ) -> None:
+        """The spans go to the address for every signal, with what is for that one."""
+        set_otel(TRACES_ENDPOINT="collector:4318", TRACES_HEADERS="key=s3cr3t", ENDPOINT="https://theirs")
+        set_otel(TRACES_CLIENT_CERTIFICATE="client.pem", TRACES_CLIENT_KEY="client.key")
+        set_main()
+        with pytest.warns(SettingsWarning, match="TRACES_ENDPOINT does not begin with"):
+            main = otlp()
+        assert (main.endpoint, headers(main)) == ("https://theirs", {})
+        assert (main.client_certificate, main.client_key) == (None, None)
+        set_otel(HEADERS="key=general")
+        with pytest.warns(SettingsWarning):
+            assert headers(otlp()) == {"key": "general"}
+
     @pytest.mark.parametrize("name", ["HEADERS", "TRACES_HEADERS"])
     def test_headers_that_go_nowhere_are_named(self, set_main: SetMain, set_otel: SetMain, name: str) -> None:
         """Unless the variables name their address, or the exporter has headers of its own."""

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
@@ -21,7 +21,7 @@ from nat_observability.settings.standard_variables.opentelemetry import (
 )
 from nat_observability.settings.standard_variables.sections import Findings, Section
 from nat_observability.settings.standard_variables.traces_exporter import OURS
-from nat_observability.settings.standard_variables.yaml_file import Lookup, load
+from nat_observability.settings.standard_variables.yaml_file import Lookup, load, written
 from nat_observability.validation import is_header_name, is_header_value, url_problem
 
 _LEVELS = {
@@ -179,6 +179,9 @@ _TYPES: Mapping[str, Any] = {
 }
 
 
+_CONVERTED: Mapping[str, Callable[[Any], ResourceValue]] = {"bool": bool, "int": int, "double": float}
+
+
 def _attribute(value: Any, kind: str) -> Any:
     """Return an attribute's value as its type in the file says; without one, it is a string by the schema."""
     single = kind.removesuffix("_array")
@@ -189,10 +192,14 @@ def _attribute(value: Any, kind: str) -> Any:
             raise ValueError(f"is not the list that {kind} is")
         return [_attribute(each, single) for each in value]
     if single == "string":
-        return value if isinstance(value, str) else json.dumps(value)
-    if type(value) not in _TYPES[single]:
+        return written(value) if isinstance(value, bool | int | float) else _text(value)
+    if not isinstance(value, _TYPES[single]) or (isinstance(value, bool) and single != "bool"):
         raise ValueError(f"is not of the type {kind}")
-    return float(value) if single == "double" else cast("bool | int", value)
+    return _CONVERTED[single](value)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _propagator(file: Section, settings: dict[str, Any]) -> None:
@@ -200,7 +207,7 @@ def _propagator(file: Section, settings: dict[str, Any]) -> None:
         return
     section = file.section("propagator")
     listed = section.text("composite_list") or ""
-    names = [kind[0] for each in section.sections("composite") if (kind := each.one()) is not None]
+    names = [kind[0] for each in section.sections("composite", kinds=True) if (kind := each.one()) is not None]
     names += [name.strip() for name in listed.split(",") if name.strip()]
     section.rest("it has no effect")
     for name in names:

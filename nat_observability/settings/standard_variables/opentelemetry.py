@@ -256,8 +256,10 @@ def otlp_defaults(
     """
     reader = StandardReader(variables)
 
+    signals = ["TRACES_", ""]
+
     def first(option: str, parse: Callable[[str], _T]) -> _T | None:
-        return reader.first(parse, f"OTEL_EXPORTER_OTLP_TRACES_{option}", f"OTEL_EXPORTER_OTLP_{option}")
+        return reader.first(parse, *(f"OTEL_EXPORTER_OTLP_{signal}{option}" for signal in signals))
 
     found: dict[str, Any] = {}
 
@@ -278,6 +280,8 @@ def otlp_defaults(
         every = traces or reader.first(lambda text: _address(text, bare), "OTEL_EXPORTER_OTLP_ENDPOINT")
         found[_TRACES if traces else _EVERY] = every
         # An address that is not valid is ignored, and what was for it goes nowhere else.
+        if traces is None and variables.get(f"otel_exporter_otlp_{_TRACES}"):
+            signals.remove("TRACES_")
         is_misdirected = every is None and any(
             variables.get(f"otel_exporter_otlp_{name}") for name in (_EVERY, _TRACES)
         )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+from nat_observability.settings.standard_variables.yaml_file import written
 
 _T = TypeVar("_T")
 
@@ -66,9 +67,18 @@ class Section:
         key = next((each for each in keys if each in self._left), keys[0])
         return Section(self._left.pop(key, None), self._at(key), self._findings)
 
-    def sections(self, key: str, *, named: bool = False) -> Iterator[Section]:
-        """Yield the mappings of a list; if they are `named`, those of a mapping too, as early formats have it."""
+    def sections(self, key: str, *, named: bool = False, kinds: bool = False) -> Iterator[Section]:
+        """
+        Yield the mappings of a list.
+
+        Args:
+            key: Of the list.
+            named: Whether those of a mapping count too, by their names, as early formats have it.
+            kinds: Whether a text is a kind without options, likewise.
+        """
         listed = self._left.pop(key, None)
+        if kinds and isinstance(listed, list):
+            listed = [{each: None} if isinstance(each, str) else each for each in listed]
         if named and isinstance(listed, Mapping):
             listed = [{"name": name, "value": value} for name, value in listed.items()]
         if listed is not None and not isinstance(listed, list):
@@ -98,7 +108,7 @@ class Section:
         if value is None or isinstance(value, str):
             return value or None
         if isinstance(value, bool | int | float):
-            return json.dumps(value)
+            return written(value)
         self.problem("is not text", keys[0])
         return None
 

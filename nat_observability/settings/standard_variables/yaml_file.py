@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,52 @@ Lookup = Callable[[str], str | None]
 
 _REFERENCE = re.compile(r"\$\$|\$\{([^}\n]*)(\}?)")
 _NAME = re.compile(r"(?:env:)?([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-# YAML 1.2's core schema, which the specification asks for: "no" and "on" are text.
-_BOOLEAN = re.compile(r"true|True|TRUE|false|False|FALSE")
-_INTEGER = re.compile(r"[-+]?[0-9]+|0x[0-9a-fA-F]+")
-_SCALAR_TAGS = ("bool", "int", "timestamp")
+# YAML 1.2's core schema, which the specification asks for: "no" and "1:30" are text, and 010 is ten. More digits than
+# these are text too.
+_SCALARS = {
+    "bool": (re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF"),
+    "int": (re.compile(r"^(?:[-+]?[0-9]{1,400}|0o[0-7]{1,400}|0x[0-9a-fA-F]{1,400})$"), "-+0123456789"),
+    "float": (
+        re.compile(
+            r"^(?:[-+]?(?:\.[0-9]{1,400}|[0-9]{1,400}(?:\.[0-9]{0,400})?)(?:[eE][-+]?[0-9]{1,9})?"
+            r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
+        ),
+        "-+.0123456789",
+    ),
+}
+_BASES = {"0o": 8, "0x": 16}
+_OLD_TAGS = (*_SCALARS, "timestamp")
+
+
+class _Integer(int):
+    """A whole number that knows how it is written, for where text is wanted: a key of digits may begin with 0."""
+
+    written: str
+
+
+class _Float(float):
+    """Likewise, a number: a version may end with 0."""
+
+    written: str
+
+
+def written(value: bool | float) -> str:
+    """Return a switch or a number as it is written in the file."""
+    text: str | None = getattr(value, "written", None)
+    return json.dumps(value) if text is None else text
+
+
+def _integer(text: str) -> _Integer:
+    digits, base = (text[2:], _BASES[text[:2]]) if text[:2] in _BASES else (text, 10)
+    number = _Integer(digits, base)
+    number.written = text
+    return number
+
+
+def _float(text: str) -> _Float:
+    number = _Float(text.replace(".i", "i").replace(".I", "I").replace(".n", "n").replace(".N", "N"))
+    number.written = text
+    return number
 
 
 def load(path: Path, lookup: Lookup) -> object:
@@ -40,25 +83,21 @@ def load(path: Path, lookup: Lookup) -> object:
 
     class Loader(yaml.SafeLoader):  # type: ignore[misc]
         yaml_implicit_resolvers = {  # noqa: RUF012
-            first: [
-                (tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _SCALAR_TAGS
-            ]
+            first: [(tag, pattern) for tag, pattern in resolvers if tag.rpartition(":")[2] not in _OLD_TAGS]
             for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
         }
 
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:bool", re.compile(f"^(?:{_BOOLEAN.pattern})$"), list("tTfF")
-    )
-    Loader.add_implicit_resolver(
-        "tag:yaml.org,2002:int", re.compile(f"^(?:{_INTEGER.pattern})$"), list("-+0123456789")
-    )
+    for kind, (pattern, beginnings) in _SCALARS.items():
+        Loader.add_implicit_resolver(f"tag:yaml.org,2002:{kind}", pattern, list(beginnings))
+    Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: _integer(node.value))
+    Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: _float(node.value))
     loader = Loader(text)
     try:
         node = loader.get_single_node()
         if node is None:
             return None
         _substitute_in(loader, node, lookup, yaml.ScalarNode)
-        return loader.construct_document(node)
+        return _constructed(loader, node, yaml.YAMLError)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" (line {mark.line + 1})" if mark is not None else ""
@@ -67,6 +106,15 @@ def load(path: Path, lookup: Lookup) -> object:
         raise ValueError("is nested too deeply") from None
     finally:
         loader.dispose()
+
+
+def _constructed(loader: Any, node: Any, yaml_error: type[Exception]) -> object:
+    try:
+        return loader.construct_document(node)
+    except (yaml_error, RecursionError):
+        raise
+    except Exception:  # noqa: BLE001  whatever a tag's constructor raises shows the value
+        raise ValueError("holds a value that is not of the type that its tag names") from None
 
 
 def _substitute_in(loader: Any, node: Any, lookup: Lookup, scalar: type) -> None:

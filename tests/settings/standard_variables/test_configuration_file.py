@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
@@ -293,6 +294,12 @@ tracer_provider:
     assert entry.headers["x-key"].get_secret_value() == "k"
 
 
+def test_propagators_of_early_formats(configure: Callable[[str], Path]) -> None:
+    """Names, where later formats have mappings."""
+    configure('file_format: "0.3"\npropagator: {composite: [tracecontext, baggage, b3]}\n')
+    assert ObservabilitySettings().propagators == ("tracecontext", "baggage", "b3")
+
+
 def test_a_file_that_is_a_list(configure: Callable[[str], Path]) -> None:
     """It is called the file."""
     configure("- a\n")
@@ -416,3 +423,53 @@ class TestSubstitution:
             )
         )
         assert ObservabilitySettings().resource_attributes == {"a": "on", "b": "no", "c": "1:30"}
+
+    @pytest.mark.parametrize(
+        "key", ["01234567", "0123456789", "0o17", "0x1F", "1e-1", "1.10", "-0", "+5", "1_000"]
+    )
+    def test_a_key_that_looks_like_a_number_is_sent_as_it_is_written(
+        self, configure: Callable[[str], Path], set_them: SetThem, key: str
+    ) -> None:
+        """In headers and in attributes, which are text unless the file says otherwise."""
+        set_them(KEY=key)
+        configure(
+            body(
+                "resource:\n  attributes:\n    - name: version\n      value: ${KEY}\n"
+                "tracer_provider:\n  processors:\n    - batch:\n        exporter:\n          otlp_http:\n"
+                "            headers:\n              - name: api-key\n                value: ${KEY}\n"
+            )
+        )
+        settings = ObservabilitySettings()
+        entry: Any = settings.exporters["otlp"]
+        assert entry.headers["api-key"].get_secret_value() == key
+        assert settings.resource_attributes["version"] == key
+
+    def test_numbers_are_those_of_the_core_schema(self, configure: Callable[[str], Path]) -> None:
+        """Zeros before them change nothing, and neither does an exponent."""
+        configure(
+            body(
+                "tracer_provider:\n  limits: {event_count_limit: 010, link_count_limit: 0o10, "
+                "attribute_count_limit: 0x10}\n"
+                "  sampler: {trace_id_ratio_based: {ratio: 25e-2}}\n"
+                "resource: {attributes: [{name: n, value: 010, type: int}, {name: x, value: .5, type: double}, "
+                "{name: big, value: -.INF, type: double}]}\n"
+            )
+        )
+        settings = ObservabilitySettings()
+        assert (settings.event_count_limit, settings.link_count_limit) == (10, 8)
+        assert (settings.attribute_count_limit, settings.sampling_ratio) == (16, 0.25)
+        attributes = settings.resource_attributes
+        assert attributes == {"n": 10, "x": 0.5, "big": float("-inf")}
+        assert {type(value) for value in attributes.values()} == {int, float}
+
+    @pytest.mark.parametrize(
+        "value", ["!!int s3cr3t", "!!float s3cr3t", "!!bool s3cr3t", "!!timestamp s3cr3t"]
+    )
+    def test_a_value_of_another_type_than_its_tag_is_not_shown(
+        self, configure: Callable[[str], Path], value: str
+    ) -> None:
+        configure(body(f"resource: {{attributes: [{{name: a, value: {value}}}]}}"))
+        with pytest.raises(SettingsError) as caught:
+            ObservabilitySettings()
+        assert "the type that its tag names" in str(caught.value)
+        assert "s3cr3t" not in "".join(traceback.format_exception(caught.value))
