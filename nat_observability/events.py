@@ -167,7 +167,7 @@ class SpanOrigin(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):
         trace_state: Of its own context, as in the W3C header.
         ok: Whether its status was set to OK, and not left unset.
         retyped: Where its attributes, or those of its events, links and scope, have a value that JSON has no type for,
-            and what it was: "bytes" that are recorded as UTF-8, "base64" for other bytes, "double" for NaN or an
+            and what it was: "bytes" that are recorded as UTF-8, "latin-1" for other bytes, "double" for NaN or an
             infinity. A place is names and indices with a line feed between two: `attributes`, `a.b`, `0`. In a name a
             line feed is `\\n` and a backslash `\\\\`.
         trace_flags: Of its own context, as in the W3C header.

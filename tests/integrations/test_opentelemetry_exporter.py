@@ -162,6 +162,26 @@ class TestLossless:
         assert values["api_key"].startswith("[redacted")
         assert len(values["long"]) < 90
 
+    def test_a_secret_in_bytes_that_are_no_text_is_redacted(self) -> None:
+        """Whatever stands around it, and wherever it is; the other bytes stay as they are."""
+        key = b"sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCD"
+        every = bytes(range(256))
+        attributes: dict[str, Any] = {"a": b"\xff" + key, "b": {"x": [key + b"\xfe", every]}, "c": every}
+        with OtlpReceiver() as receiver, provided(ObservabilitySpanProcessor(otlp_to(receiver))) as provider:
+            span = provider.get_tracer("t", attributes=attributes).start_span("s", attributes=attributes)
+            span.add_event("e", attributes)
+            span.add_link(OTHER, attributes)
+            span.end()
+            provider.force_flush(10_000)
+            body = ExportTraceServiceRequest.FromString(receiver.requests[0].body)
+            scope = body.resource_spans[0].scope_spans[0].scope
+            (sent,) = receiver.spans
+        for found in (sent, sent.events[0], sent.links[0], scope):
+            values = decoded(found.attributes)
+            assert values["a"] == b"\xff[redacted:openai_key]"
+            assert values["b"] == {"x": [b"[redacted:openai_key]\xfe", every]}
+            assert values["c"] == every
+
     def test_attributes_with_names_of_ours_stay_where_they_were(self) -> None:
         """Theirs come first, in their order, and ours behind them."""
         theirs = {"b": "1", "nat.workflow.run_id": "x", "session.id": "s", "a": "2"}

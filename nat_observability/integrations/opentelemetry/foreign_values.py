@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -65,7 +64,7 @@ def _kinds(place: str, value: Any, depth: int) -> Iterator[tuple[str, str]]:
         if not math.isfinite(value):
             yield place, "double"
     elif isinstance(value, bytes):
-        yield place, "base64" if _text(value) is None else "bytes"
+        yield place, "latin-1" if _text(value) is None else "bytes"
     elif depth < _MOST_DEPTH and isinstance(value, Mapping):
         for name, each in value.items():
             yield from _kinds(f"{place}\n{_escaped(name)}", each, depth + 1)
@@ -85,7 +84,8 @@ def _as_text(value: Any, depth: int = 0) -> Any:
     """Return a value with its bytes as text."""
     if isinstance(value, bytes):
         text = _text(value)
-        return base64.b64encode(value).decode() if text is None else text
+        # Byte by byte, so that what is secret in it is found.
+        return value.decode("latin-1") if text is None else text
     if depth < _MOST_DEPTH and isinstance(value, tuple | list):
         return [each if type(each) in _PLAIN else _as_text(each, depth + 1) for each in value]
     if depth < _MOST_DEPTH and isinstance(value, Mapping):

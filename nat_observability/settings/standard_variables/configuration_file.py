@@ -207,7 +207,9 @@ def _propagator(file: Section, settings: dict[str, Any]) -> None:
         return
     section = file.section("propagator")
     listed = section.text("composite_list") or ""
-    names = [kind[0] for each in section.sections("composite", kinds=True) if (kind := each.one()) is not None]
+    names = [
+        kind[0] for each in section.sections("composite", kinds=True) if (kind := each.one()) is not None
+    ]
     names += [name.strip() for name in listed.split(",") if name.strip()]
     section.rest("it has no effect")
     for name in names:

@@ -197,7 +197,9 @@ def _retyped(value: Any, path: list[str], kind: str) -> Any:
         return OddDouble(value) if value in ("NaN", "Infinity", "-Infinity") else value
     if kind == "bytes":
         return value.encode()
-    try:
+    if kind == "latin-1":
+        return value.encode("latin-1", errors="replace")
+    try:  # of a spool of version 0.1.0
         return base64.b64decode(value, validate=True)
     except ValueError:
         return value
