@@ -14,6 +14,8 @@ from nat_observability.events import Span, Status, StepKind
 from nat_observability.sinks.protocol import Batch
 
 _SECONDS = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_AGENTS = tuple(round(0.1 * 2**power, 1) for power in range(13))
+_WORKFLOWS = (1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0)
 _FIRST = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 _EACH = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
 _TOKENS = tuple(float(4**power) for power in range(14))
@@ -31,8 +33,8 @@ _HISTOGRAMS = {
     _PER_CHUNK: ("s", "Time per output chunk after the first one: the mean of a call.", _EACH),
     _PER_TOKEN: ("s", "Time per output token after the first chunk: the mean of a call.", _EACH),
     "gen_ai.execute_tool.duration": ("s", "Duration of a tool's execution.", _SECONDS),
-    "gen_ai.invoke_agent.duration": ("s", "Duration of an agent's invocation.", _SECONDS),
-    "gen_ai.workflow.duration": ("s", "Duration of a workflow.", _SECONDS),
+    "gen_ai.invoke_agent.duration": ("s", "Duration of an agent's invocation.", _AGENTS),
+    "gen_ai.workflow.duration": ("s", "Duration of a workflow.", _WORKFLOWS),
 }
 # What a kind of step is called, which attribute has its name, and which histogram its duration.
 _KINDS = {

@@ -60,6 +60,12 @@ def _hidden(text: str) -> bool:
     return text.strip().lower() not in ("true", "1", "yes", "on")
 
 
+def _traces_of_wandb(text: str) -> str | None:
+    """Return where a server of W&B takes traces, as its own client has it; None for the maker's service."""
+    address = _address(text).rstrip("/")
+    return None if address == "https://api.wandb.ai" else f"{address}/traces"
+
+
 class MakerVariable(NamedTuple):
     """The setting that the first of these variables stands in for, and how its text is read."""
 
@@ -96,9 +102,16 @@ _MORE: Mapping[str, tuple[MakerVariable, ...]] = {
         MakerVariable("batch_age", ("LANGFUSE_FLUSH_INTERVAL",), _seconds),
     ),
     "langsmith": (
-        MakerVariable("sampling_ratio", ("LANGSMITH_TRACING_SAMPLING_RATE",), _ratio),
-        MakerVariable("capture_inputs", ("LANGSMITH_HIDE_INPUTS",), _hidden),
-        MakerVariable("capture_outputs", ("LANGSMITH_HIDE_OUTPUTS",), _hidden),
+        # Its client looks for each of them under both prefixes.
+        MakerVariable(
+            "sampling_ratio", ("LANGSMITH_TRACING_SAMPLING_RATE", "LANGCHAIN_TRACING_SAMPLING_RATE"), _ratio
+        ),
+        MakerVariable("capture_inputs", ("LANGSMITH_HIDE_INPUTS", "LANGCHAIN_HIDE_INPUTS"), _hidden),
+        MakerVariable("capture_outputs", ("LANGSMITH_HIDE_OUTPUTS", "LANGCHAIN_HIDE_OUTPUTS"), _hidden),
+    ),
+    "weave": (
+        MakerVariable("endpoint", ("WF_TRACE_SERVER_URL",), _address),
+        MakerVariable("endpoint", ("WANDB_BASE_URL",), _traces_of_wandb),
     ),
     "mlflow": (
         MakerVariable("sampling_ratio", ("MLFLOW_TRACE_SAMPLING_RATIO",), _ratio),
@@ -129,8 +142,14 @@ IGNORED: Mapping[str, Mapping[str, str]] = {
         "LANGFUSE_DEBUG": "NAT_OBSERVABILITY_LOG_LEVEL chooses the log lines",
     },
     "langsmith": {
-        "LANGSMITH_TRACING": "NAT_OBSERVABILITY_ENABLED switches recording",
-        "LANGSMITH_HIDE_METADATA": "NAT_OBSERVABILITY_REDACT_KEYS names what is withheld",
+        **dict.fromkeys(
+            ("LANGSMITH_TRACING", "LANGSMITH_TRACING_V2", "LANGCHAIN_TRACING", "LANGCHAIN_TRACING_V2"),
+            "NAT_OBSERVABILITY_ENABLED switches recording",
+        ),
+        **dict.fromkeys(
+            ("LANGSMITH_HIDE_METADATA", "LANGCHAIN_HIDE_METADATA"),
+            "NAT_OBSERVABILITY_REDACT_KEYS names what is withheld",
+        ),
     },
     "mlflow": {
         "MLFLOW_EXPERIMENT_NAME": "OTLP needs the experiment's id: set MLFLOW_EXPERIMENT_ID",
@@ -167,7 +186,8 @@ def maker_defaults(
         if has_own_address and setting in _SECRETS:
             reader.ignored += _withheld(kind, setting, names, variables)
             continue
-        found[setting] = reader.first(parse, *names)
+        if found.get(setting) is None:
+            found[setting] = reader.first(parse, *names)
     site = PRESETS[kind].site if kind in PRESETS else None  # type: ignore[index]
     if site is not None and not has_own_address and found.get("endpoint") is None:
         variable, form = site

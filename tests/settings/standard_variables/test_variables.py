@@ -342,11 +342,34 @@ class TestMakers:
         assert "s3cr3t" not in str(warning.message)
 
     @pytest.mark.parametrize(
+        ("variables", "endpoint"),
+        [
+            ({}, None),
+            ({"WANDB_BASE_URL": "https://api.wandb.ai/"}, None),
+            ({"WANDB_BASE_URL": "https://wandb.example/"}, "https://wandb.example/traces"),
+            ({"WF_TRACE_SERVER_URL": "https://traces.example"}, "https://traces.example"),
+            (
+                {"WF_TRACE_SERVER_URL": "https://traces.example", "WANDB_BASE_URL": "https://wandb.example"},
+                "https://traces.example",
+            ),
+        ],
+    )
+    def test_a_server_of_weave_of_ones_own(
+        self, set_them: SetThem, variables: dict[str, str], endpoint: str | None
+    ) -> None:
+        """The key goes there, and not to the maker's."""
+        set_them(WANDB_API_KEY="k", WANDB_ENTITY="e", WANDB_PROJECT="p", **variables)
+        entry: Any = ObservabilitySettings(exporters={"main": {"type": "weave"}}).exporters["main"]
+        assert (entry.endpoint, entry.api_key.get_secret_value()) == (endpoint, "k")
+
+    @pytest.mark.parametrize(
         ("kind", "variable", "value"),
         [
             ("langfuse", "LANGFUSE_HOST", "langfuse.example:3000"),
             ("langsmith", "LANGSMITH_ENDPOINT", "smith.example"),
             ("honeycomb", "HONEYCOMB_API_ENDPOINT", "ftp://x"),
+            ("weave", "WF_TRACE_SERVER_URL", "weave.example"),
+            ("weave", "WANDB_BASE_URL", "weave.example"),
             ("datadog", "DD_SITE", "https://datadoghq.eu"),
             ("datadog", "DD_SITE", "datadoghq.eu/x"),
         ],
@@ -357,6 +380,7 @@ class TestMakers:
         """The maker's own service, with the keys for one's own server, is not what was meant."""
         set_them(**{variable: value}, LANGFUSE_PUBLIC_KEY="p", LANGFUSE_SECRET_KEY="s")
         set_them(LANGSMITH_API_KEY="k", HONEYCOMB_API_KEY="k", DD_API_KEY="k")
+        set_them(WANDB_API_KEY="k", WANDB_ENTITY="e", WANDB_PROJECT="p")
         with pytest.raises(SettingsError, match=rf"{variable} .*: correct it, or unset it\.") as raised:
             ObservabilitySettings(exporters={"main": {"type": kind}})
         assert value not in str(raised.value)
@@ -429,6 +453,8 @@ EXAMPLES = {
     "OTEL_BSP_MAX_EXPORT_BATCH_SIZE": "7",
     "LANGSMITH_HIDE_INPUTS": "true",
     "LANGSMITH_HIDE_OUTPUTS": "true",
+    "LANGCHAIN_HIDE_INPUTS": "true",
+    "LANGCHAIN_HIDE_OUTPUTS": "true",
 }
 # These have tests of their own.
 ELSEWHERE = ("OTEL_CONFIG_FILE", "OTEL_EXPERIMENTAL_CONFIG_FILE", "OTEL_TRACES_SAMPLER_ARG")
