@@ -359,6 +359,8 @@ class WriterConnection:
                 prepare_empty(connection)
                 _use_log(connection)
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
+                # What an erasure overwrites must not be left where a step was replaced before.
+                connection.execute("PRAGMA secure_delete = ON")
                 connection.execute(f"PRAGMA journal_size_limit = {_LOG_LIMIT}")
                 self.version = create_schema(connection, self.path)
                 self._file = os.stat(self.path)

@@ -240,6 +240,20 @@ class SpoolDatabase:
         [(rejected,)] = self._read("SELECT EXISTS (SELECT 1 FROM rejected)")
         return bool(rejected)
 
+    def rejected(self) -> list[tuple[int, bytes]]:
+        """Return the records that were rejected, with keys of their own."""
+        return self._read("SELECT key, data FROM rejected ORDER BY key")
+
+    def erase_rejected(self, keys: Iterable[int]) -> None:
+        """Delete records that were rejected."""
+        with self._transaction(durable=False) as connection:
+            connection.executemany("DELETE FROM rejected WHERE key = ?", [(key,) for key in keys])
+
+    def overwrite_erased(self) -> None:
+        """Have what is deleted from now on overwritten, also where SQLite was not built to do so."""
+        with self._using() as connection:
+            connection.execute("PRAGMA secure_delete = ON")
+
     def readable(self) -> Iterator[tuple[int, float, bytes]]:
         """Yield what can be read: from the oldest up to the damage, and then from the newest back."""
         query = f"SELECT key, time, data FROM records WHERE {_WELL_FORMED} AND key > ? ORDER BY key"

@@ -62,16 +62,19 @@ def look(directory: Path) -> list[SpoolFileInfo]:
     return found
 
 
-def erase(directory: Path, chosen: Callable[[bytes], bool]) -> tuple[int, list[SpoolFileInfo]]:
+def erase(
+    directory: Path, chosen: Callable[[bytes], bool | None], *, also_rejected: bool = False
+) -> tuple[int, list[SpoolFileInfo]]:
     """
-    Erase the records that are chosen, from every file that no living process uses.
+    Erase the records that are chosen, from every file that no living process uses, and overwrite them.
 
     Args:
         directory: The spool's.
-        chosen: Whether a record is to go.
+        chosen: Whether a record is to go; None if it cannot be read.
+        also_rejected: Whether the records that were rejected, and the files that were moved aside, count too.
 
     Returns:
-        How many were erased, and the files that could not be looked into.
+        How many were erased, and the files in which something may be left.
     """
     erased, skipped = 0, []
     for path in _files(directory):
@@ -80,30 +83,63 @@ def erase(directory: Path, chosen: Callable[[bytes], bool]) -> tuple[int, list[S
                 skipped.append(opened)
                 continue
             try:
-                erased += _erase_from(opened, chosen)
+                went, unread = _erase_from(opened, chosen, also_rejected=also_rejected)
             except DamagedDatabaseError as damage:
                 skipped.append(SpoolFileInfo(str(path), "damaged", opened.disk_bytes, problem=damage.problem))
+                continue
+            erased += went
+            if unread:
+                problem = f"It holds {unread} records that cannot be read, which stay there"
+                skipped.append(SpoolFileInfo(str(path), "damaged", opened.disk_bytes, problem=problem))
+    if also_rejected:
+        problem = "It was moved aside, and may hold what was to be erased: look into it, or remove it"
+        skipped += [
+            SpoolFileInfo(str(path), "unreadable", _size(path), problem=problem)
+            for path in _moved_aside(directory)
+        ]
     return erased, skipped
 
 
-def _erase_from(database: SpoolDatabase, chosen: Callable[[bytes], bool]) -> int:
+def _erase_from(
+    database: SpoolDatabase, chosen: Callable[[bytes], bool | None], *, also_rejected: bool
+) -> tuple[int, int]:
+    """Return how many records were erased, and how many cannot be read."""
+    database.overwrite_erased()
     totals = database.totals()
     low, high = totals.keys
-    erased = 0
+    erased = unread = 0
     while low < high:
         sizes = database.sizes((low, high), _AT_ONCE)
         if not sizes:
             break
         keys = [key for _, key, _ in sizes]
         data = database.data(runs_of(keys))
-        going = [key for key in keys if chosen(data[key])]
-        if going:
+        verdicts = {key: chosen(data[key]) for key in keys}
+        unread += [*verdicts.values()].count(None)
+        if going := [key for key, goes in verdicts.items() if goes]:
             database.erase(runs_of(going))
             erased += len(going)
         low = keys[-1] + 1
-    if erased == totals.records and not database.has_rejected():
+    is_empty = erased == totals.records
+    if also_rejected:
+        verdicts = {key: chosen(record) for key, record in database.rejected()}
+        unread += [*verdicts.values()].count(None)
+        going = [key for key, goes in verdicts.items() if goes]
+        database.erase_rejected(going)
+        erased += len(going)
+    if is_empty and not database.has_rejected():
         database.remove()
-    return erased
+    return erased, unread
+
+
+def _moved_aside(directory: Path) -> list[Path]:
+    if not directory.is_dir():
+        return []
+    return sorted(
+        path
+        for path in directory.glob(f"{PATTERN}.*-*")
+        if not path.name.endswith(("-wal", "-shm", "-journal"))
+    )
 
 
 def _files(directory: Path) -> list[Path]:

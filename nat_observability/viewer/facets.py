@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from typing import Any, NamedTuple
 
-from nat_observability.viewer.filtering import LATEST_NS, Filter, select, window_end
+from nat_observability.viewer.filtering import LATEST_NS, Filter, place_in_list, select, window_end
 from nat_observability.viewer.runs import living, shown_status
 from nat_observability.viewer.sidecar.index import Index
 from nat_observability.viewer.sidecar.run_counts import BEYOND, DIMENSIONS, HOUR_NS, NOTHING
@@ -299,8 +299,7 @@ def _put(answer: dict[str, Any], dimension: str, values: Counter[str], beyond: i
 
 
 def _key(before: str | None) -> tuple[int, _Bars | None]:
-    try:
-        top, begin, step = map(int, (before or "").split("."))
-    except ValueError:
+    if not before:
         return LATEST_NS, None
+    top, begin, step = place_in_list("before", before, 3)
     return top, _Bars(begin, max(1, step))

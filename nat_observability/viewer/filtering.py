@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -48,6 +49,30 @@ class Filter(msgspec.Struct, frozen=True, rename={"from_": "from"}):
         return msgspec.convert(known, cls, strict=False)
 
 
+def place_in_list(parameter: str, text: str, numbers: int) -> tuple[int, ...]:
+    """
+    Return the numbers that say where a list goes on.
+
+    Raises:
+        ValueError: These are others, or do not fit into 64 bits.
+    """
+    parts = text.split(".")
+    with suppress(ValueError):
+        found = tuple(map(int, parts))
+        if len(found) == numbers and all(abs(number) < 1 << 63 for number in found):
+            return found
+    raise ValueError(f"{parameter}={text[:50]!r} is no place in the list.")
+
+
+_MOST_COLONS = 20
+
+
+def _tags_meant(text: str) -> list[tuple[str, str]]:
+    """Return the names and values that `name:value` may stand for: either of them may hold colons."""
+    colons = [at for at, character in enumerate(text) if character == ":"]
+    return [(text[:at], text[at + 1 :]) for at in colons[:_MOST_COLONS]] or [(text, "")]
+
+
 class Selection(NamedTuple):
     """
     Where the runs that pass a filter are.
@@ -84,18 +109,20 @@ def select(reader: Reader, wanted: Filter) -> Selection:
         values.extend(arguments)
 
     if wanted.tag:
-        name, _, value = wanted.tag.partition(":")
+        tags = _tags_meant(wanted.tag)
+        pairs = [part for tag in tags for part in tag]
+        is_one = " OR ".join(["({} = ? AND value = ?)"] * len(tags))
         if reader.version < 2:
-            add("EXISTS (SELECT 1 FROM json_each(tags) WHERE key = ? AND value = ?)", name, value)
+            add(f"EXISTS (SELECT 1 FROM json_each(tags) WHERE {is_one.replace('{}', 'key')})", *pairs)
             searches = True
         else:
             # By its index, which has the runs of a tag in the order of time.
             source = (
-                "(SELECT run_id AS tagged, start_ns AS began FROM run_tags WHERE name = ? AND value = ?) "
-                "CROSS JOIN runs ON run_id = tagged"
+                f"(SELECT run_id AS tagged, start_ns AS began FROM run_tags WHERE {is_one.replace('{}', 'name')}"
+                f"{' GROUP BY run_id' if len(tags) > 1 else ''}) CROSS JOIN runs ON run_id = tagged"
             )
             began = "began"
-            values += [name, value]
+            values += pairs
             indexed += 1
     if wanted.status:
         _add_status(reader, wanted.status, add)
@@ -122,13 +149,28 @@ def select(reader: Reader, wanted: Filter) -> Selection:
         add("end_ns - start_ns <= ?", int(wanted.max_ms * 1e6))
         searches = True
     if wanted.q:
-        # As text that may hold % and _, which LIKE would take for patterns.
         columns = ("name", "run_id", "workflow_name", "user_id", "conversation_id", "trace_id", "error")
-        pattern = "%" + wanted.q.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
-        either = " OR ".join(f"{column} LIKE ? ESCAPE '\\'" for column in columns)
-        add(f"({either})", *([pattern] * len(columns)))
+        for_one, arguments = _holds_text(wanted.q)
+        add(
+            f"({' OR '.join(for_one.replace('{}', column) for column in columns)})",
+            *(arguments * len(columns)),
+        )
         searches = True
     return Selection(source, began, clauses, values, searches or indexed > 1)
+
+
+_LONGEST_PATTERN = 10_000  # bytes: SQLite refuses a pattern of 50,000
+
+
+def _holds_text(text: str) -> tuple[str, list[object]]:
+    """Return the condition that a column, as `{}`, holds a text in any case, and its parameters."""
+    anywhere = "instr(lower({}), lower(?))"
+    # LIKE takes less time, but ends at a NUL in the pattern or the column.
+    if "\0" in text or 4 * len(text) > _LONGEST_PATTERN:
+        return anywhere, [text]
+    # As text that may hold % and _, which LIKE would take for patterns.
+    pattern = "%" + text.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_") + "%"
+    return f"({{}} LIKE ? ESCAPE '\\' OR (instr({{}}, char(0)) AND {anywhere}))", [pattern, text]
 
 
 def _add_status(reader: Reader, status: str, add: Callable[..., None]) -> None:

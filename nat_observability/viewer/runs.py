@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from nat_observability.viewer.filtering import LATEST_NS, SILENT_NS, Filter, select, window_end
+from nat_observability.viewer.filtering import LATEST_NS, SILENT_NS, Filter, place_in_list, select, window_end
 from nat_observability.viewer.store_file import Reader, ReadTimeoutError, Row, cut
 
 MOST_RUNS = 200
@@ -213,11 +213,10 @@ def ledgers(reader: Reader, run_id: str) -> list[dict[str, Any]]:
 
 
 def _key(before: str | None) -> tuple[int, int]:
-    start, _, row_id = (before or "").partition(".")
-    try:
-        return int(start), int(row_id)
-    except ValueError:
+    if not before:
         return LATEST_NS, 1 << 62
+    start, row_id = place_in_list("before", before, 2)
+    return start, row_id
 
 
 def _tags(text: object) -> dict[str, str] | None:

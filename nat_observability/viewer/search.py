@@ -33,8 +33,12 @@ def search(reader: Reader, index: Index, text: str, run_id: str | None, before: 
     Args:
         run_id: Of this run alone.
         before: The `next` of the answer before; 0 to begin.
+
+    Raises:
+        ValueError: The text is too long.
     """
-    text = text[:_LONGEST]
+    if len(text) > _LONGEST:
+        raise ValueError(f"a text of {len(text)} characters is searched for; at most {_LONGEST} are.")
     answer: dict[str, Any] = {
         "runs": [],
         "hits": [],

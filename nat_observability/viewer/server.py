@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -224,14 +225,15 @@ async def _follow(request: web.Request, cursor: int | None) -> web.StreamRespons
 
 async def _export(request: web.Request) -> web.StreamResponse:
     name = request.match_info["name"]
-    for suffix in export.FORMATS:
-        if name.endswith(f".{suffix}"):
-            run_id = name[: -len(suffix) - 1]
-            break
-    else:
+    # The id of a run may end like a format.
+    parts = [(name[: -len(each) - 1], each) for each in export.FORMATS if name.endswith(f".{each}")]
+    if not parts:
         return problem(404, f"There is no such format. Known: {', '.join(export.FORMATS)}.")
     store = request.app[_STORE]
-    if await store.read(lambda reader: runs.find_run(reader, run_id)) is None:
+    for run_id, suffix in parts:  # noqa: B007  the one that is found is used below
+        if await store.read(partial(runs.find_run, run_id=run_id)) is not None:
+            break
+    else:
         return problem(404, "The store holds no such run: it may have been deleted.")
     response = web.StreamResponse(headers={"Content-Type": export.FORMATS[suffix]})
     response.headers["Content-Disposition"] = f'attachment; filename="{export.file_name(run_id, suffix)}"'

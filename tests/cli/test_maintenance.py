@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from nat_observability.cli.maintenance.cures import cure
-from nat_observability.events import Run, Span
+from nat_observability.events import Run, Span, Status
 from nat_observability.sinks import SqliteSink
 from nat_observability.spool.record import encode_item
 from nat_observability.spool.spool import Spool
@@ -337,6 +337,43 @@ def test_delete_leaves_a_spool_in_use(monkeypatch: pytest.MonkeyPatch, path: Pat
     assert "a file that is in use" in shown.stderr
     assert opened.waiting == 1
     opened.close()
+
+
+def test_delete_names_what_it_cannot_erase_from_a_spool(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Records that cannot be read, also those put aside, and files that were moved aside: it may be in them."""
+    spool = path.parent / "spool"
+    opened = spooled(spool, make_span(run=ADA), make_span(run=BOB), keep_open=True)
+    opened.append([b"the secret of ada, in an unknown form"], taken=False)
+    opened.close()
+    [file] = spool.glob("spool-*.sqlite3")
+    with closing(sqlite3.connect(file, isolation_level=None)) as database:
+        for record in (encode_item(make_span(run=ADA)), b"the secret of ada, put aside"):
+            database.execute("INSERT INTO rejected (time, data) VALUES (1, ?)", (record,))
+    aside = Path(f"{file}.corrupt-20300101T000000")
+    aside.write_bytes(b"the secret of ada")
+    configure(monkeypatch, type="sqlite", path=path, spool="spill", spool_path=spool)
+    shown = invoke("delete", "--user", "ada", "--yes", "--json")
+    assert (shown.exit_code, shown.json["spooled_items"]) == (1, 2)
+    assert [problem.partition(" has a file that is ")[2] for problem in shown.json["problems"]] == [
+        f"damaged: {file}. It holds 2 records that cannot be read, which stay there.",
+        f"unreadable: {aside}. It was moved aside, and may hold what was to be erased: look into it, or remove it.",
+    ]
+    file.unlink()
+    aside.unlink()
+    assert invoke("delete", "--user", "ada", "--yes").exit_code == 0
+
+
+def test_delete_says_that_a_run_is_still_going_on(path: Path) -> None:
+    """What it records afterwards would bring it back."""
+    run = Run("eve-1", "e" * 32, user_id="eve")
+    sink = SqliteSink(path)
+    sink.open()
+    sink.write_running([make_span(run=run, status=Status.INCOMPLETE)])
+    shown = invoke("delete", "--yes", "--json", "--user", "eve", "--store", path)
+    assert (shown.exit_code, shown.json["runs"]) == (1, 1)
+    assert shown.json["problems"][0].startswith("Still going on: 'eve-1'. ")
+    sink.close()
+    assert invoke("delete", "--yes", "--user", "eve", "--store", path).exit_code == 0
 
 
 def test_delete_wants_to_know_what(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:

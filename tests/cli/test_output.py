@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from nat_observability.recording.capture import step_error
 from nat_observability.sinks.sqlite import SqliteSink
 from nat_observability.store import SpanNode, StatisticsRow, StoredRun
 from tests.cli.builders import COMMAND
+from tests.sinks.builders import make_span
 from tests.warm_interpreter import run_warm
 
 IDS = ["3502a8ee-607e-42a9-b555-e8a4f4a7f022", "order-2024-000017", "order-2024-000018"]
@@ -293,3 +296,26 @@ def test_a_terminal_wraps_very_long_content_itself() -> None:
         console.print(output.facts([("input", "x" * length)]))
         lines[length] = len(written.getvalue().splitlines())
     assert lines == {200: 3, 200_000: 1}
+
+
+@pytest.mark.parametrize("closed", [1, 2])
+def test_a_stream_that_is_closed_costs_nothing_but_what_goes_there(tmp_path: Path, closed: int) -> None:
+    """As `>&-` and `2>&-` of a shell have it: the other one and the exit code are the same."""
+    sink = SqliteSink(store := tmp_path / "s.sqlite3")
+    sink.open()
+    sink.write([make_span(run=Run("r-1", "1" * 32))])
+    sink.close()
+    command = [sys.executable, "-m", "nat_observability.cli"]
+    for arguments, code in (["runs", "--store", store], 0), (["show", "nope", "--store", store], 2):
+        usual = subprocess.run([*command, *map(str, arguments)], capture_output=True, check=False)
+        assert usual.returncode == code, usual.stderr
+        ended = subprocess.run(
+            ["sh", "-c", f'exec "$@" {closed}>&-', "sh", *command, *map(str, arguments)],
+            capture_output=True,
+            check=False,
+        )
+        assert ended.returncode == code
+        assert (ended.stdout, ended.stderr) == (
+            b"" if closed == 1 else usual.stdout,
+            b"" if closed == 2 else usual.stderr,
+        )

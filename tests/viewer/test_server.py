@@ -13,6 +13,7 @@ import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from nat_observability.sinks.protocol import RunLedger
@@ -194,6 +195,54 @@ async def test_filters(shown: Viewer, query: dict[str, object], numbers: list[in
 async def test_wrong_numbers_are_refused(shown: Viewer, query: dict[str, object]) -> None:
     """A number that is none is an answer that says so."""
     assert "cannot be understood" in (await shown.get("/api/runs", 400, **query))["error"]
+
+
+@pytest.mark.parametrize("path", ["/api/runs", "/api/facets"])
+@pytest.mark.parametrize("before", ["abc", "1", "1.2.3.4", "99999999999999999999999.1", f"1.1.{1 << 63}"])
+async def test_a_place_that_is_not_in_the_list_is_refused(shown: Viewer, path: str, before: str) -> None:
+    """It says nothing about the store."""
+    answer = await shown.get(path, 400, before=before, user="user-1")
+    assert "is no place in the list" in answer["error"]
+
+
+async def test_a_text_that_is_too_long_to_search_for_is_refused(shown: Viewer) -> None:
+    """To look for its beginning would find what does not hold it."""
+    answer = await shown.get("/api/search", 400, q="x" * 1001)
+    assert "at most 1000" in answer["error"]
+
+
+async def test_odd_texts_of_runs_are_found_as_they_are(tmp_path: Path) -> None:
+    """Colons in the names and values of tags, NUL in names, and ids that end like a format."""
+    runs = [
+        make_run(0, run_id="plain", tags=(("a:b", "c:d"),)),
+        make_run(1, run_id="huge", tags=(("a", "b:c:d"), ("x", "y"))),
+        make_run(2, run_id="tall.otlp", tags=(("a:b:c", "d"),)),
+        make_run(3, run_id="other", tags=(("a", "b"),)),
+    ]
+    names = ("first\0second", "first", "100% sure_", "1000 sure")
+    spans = [span for number, run in enumerate(runs) for span in spans_of(run, number)]
+    roots = [
+        msgspec.structs.replace(span, name=names[runs.index(span.run)]) if span.parent_id is None else span
+        for span in spans
+    ]
+    path = tmp_path / "s.sqlite3"
+    await asyncio.to_thread(write, path, roots)
+
+    async def found(**query: object) -> list[str]:
+        return [run["id"] for run in (await odd.get("/api/runs", **query))["runs"]]
+
+    async with viewer(path) as odd:
+        assert await found(tag="a:b:c:d") == ["tall.otlp", "huge", "plain"]
+        assert await found(tag="a:b") == ["other"]
+        assert await found(tag="x:y") == ["huge"]
+        assert await found(q="second") == ["plain"]
+        assert await found(q="FIRST\0SEC") == ["plain"]
+        assert await found(q="first\0x") == []
+        assert await found(q="0% sure_") == ["tall.otlp"]
+        for run_id in ("huge", "tall.otlp"):
+            response = await odd.ask(f"/api/export/{run_id}.json")
+            assert response.status == 200
+            assert json.loads(await response.text())["run"]["run"]["id"] == run_id
 
 
 async def test_facets(shown: Viewer) -> None:

@@ -27,10 +27,11 @@ from nat_observability.errors import SinkError
 from nat_observability.events import Item, Span
 from nat_observability.spool.inspection import erase
 from nat_observability.spool.record import UnreadableRecordError, decode_item
-from nat_observability.store import RunFilter, RunKey, Store
+from nat_observability.store import RunFilter, RunKey, Store, StoredRun
 from nat_observability.store.schema import INDEX_SUFFIX
 
 _PAGE = 500
+_NAMED = 5  # runs in a line
 
 
 @click.command("delete")
@@ -67,7 +68,8 @@ def delete(
     before_ns = None if before is None else moment_ns(before, "--before")
     chosen = _Chosen(frozenset(run_ids), user_id, before_ns)
     with Store(path) as store:
-        ids = _run_ids(store, chosen)
+        found = _runs(store, chosen)
+    ids = [run.run.run_id for run in found]
     # Of a run in the store all items go, whenever they began.
     chosen.run_ids |= frozenset(ids)
     spools = spool_directories(read_settings(env_file)[0])
@@ -79,13 +81,19 @@ def delete(
     removed = _remove_index(path)
     erased = 0
     problems: list[str] = []
+    going_on = [run.run.run_id for run in found if run.activity == "running"]
+    if going_on:
+        named = ", ".join(map(repr, going_on[:_NAMED])) + (" and more" if len(going_on) > _NAMED else "")
+        problems.append(
+            f"Still going on: {named}. What they record from now on is not erased: repeat this when they end."
+        )
     if ids and is_in_log:
         problems.append(
             f"A process that reads {path} keeps what was erased in {path}-wal. End its transaction or the process, and "
             "repeat this."
         )
     for name, directory in spools.items():
-        count, skipped = erase(directory, chosen.has_record)
+        count, skipped = erase(directory, chosen.has_record, also_rejected=True)
         erased += count
         problems += [
             f"The spool of exporter {name!r} has a file that is {each.state}: {each.path}. "
@@ -120,12 +128,12 @@ class _Chosen:
             return None
         return RunFilter(user_id=self.user_id, until_ns=self.before_ns)
 
-    def has_record(self, record: bytes) -> bool:
-        """Whether a record of a spool is of such a run. One that cannot be read is none."""
+    def has_record(self, record: bytes) -> bool | None:
+        """Whether a record of a spool is of such a run; None if it cannot be read."""
         try:
             return self.has(decode_item(record))
         except UnreadableRecordError:
-            return False
+            return None
 
     def has(self, item: Item) -> bool:
         """Whether an item is of such a run."""
@@ -139,14 +147,14 @@ class _Chosen:
         )
 
 
-def _run_ids(store: Store, chosen: _Chosen) -> list[str]:
-    ids = {run_id: None for run_id in chosen.run_ids if store.run(run_id) is not None}
+def _runs(store: Store, chosen: _Chosen) -> list[StoredRun]:
+    found = {run_id: run for run_id in chosen.run_ids if (run := store.run(run_id)) is not None}
     if (wanted := chosen.filter) is not None:
         last: RunKey | None = None
         while page := store.runs(_PAGE, wanted=wanted, before=last):
-            ids |= dict.fromkeys(run.run.run_id for run in page)
+            found |= {run.run.run_id: run for run in page}
             last = RunKey(page[-1].start_ns, page[-1].run.run_id)
-    return list(ids)
+    return list(found.values())
 
 
 def _remove_index(path: Path) -> list[str]:
