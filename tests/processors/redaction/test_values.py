@@ -20,6 +20,15 @@ SECRET: list[tuple[str, str]] = [
     ('password = "k9(?=m2Qw7"', "k9"),
     ('{"api_key":"a[0-k9Xm2Qw7Tz4vR8nB"}', "k9Xm2"),
     ("user,password\nbob,[a-k9Xm2Qw7", "k9Xm2"),
+    # on lines of their own, and in tables
+    ('"password":\n  QxYz7781Kk\nuser: bob', "QxYz7781"),
+    ("  'token':\n    QxYz7781Kk\n  user: bob", "QxYz7781"),
+    ("password:\n  QxYz7781Kk", "QxYz7781"),
+    ("x = {'user': 'bob', 'password':\n  QxYz7781Kk}", "QxYz7781"),
+    ("    Cookie: a=b;\n        sid=QxYz7781Kk;\n    Host: x", "QxYz7781"),
+    ("Cookie: a=b,\n sid=QxYz7781Kk", "QxYz7781"),
+    ("password | QxYz7781Kk", "QxYz7781"),
+    ("token: TokenInterface9x7", "Interface9x7"),
     # in URLs
     ("postgres://u:$Summer2024@h/d", "Summer"),
     ("postgres://bob:$ecretPass1@db.corp/x", "ecretPass1"),
@@ -109,6 +118,23 @@ HARMLESS: list[str] = [
     "The token gpt4o-mini-2024x is used",
     "Private key (ed25519-v2x) used",
     r'{"password_pattern": "[A-Za-z0-9]{20}", "password": "(?i)\\S+"}',
+    # code: what follows a name at the end of a line, parameters, types
+    "switch (x) {\n  case 'token':\n    return new Token(x);\n  case 'other':\n    return 1;\n}",
+    'if method == "client_secret_basic":\n    a = quote(self.client_id)\n    b = 1\nreturn a',
+    '    def next(self) -> "Token":\n        if not self.more:\n            return self\n        return x',
+    'for h in ["Authorization", "Cookie"]:\n    try:\n        del headers[h]\n    except KeyError:\n        pass',
+    'if request.session.get(K) != request.META["CSRF_COOKIE"]:\n    rotate()\nelse:\n    keep()',
+    '    settings["PASSWORD"],\n    dsn(settings),\n    other(settings),',
+    "    cookies: CookieTypes | None = None,\n    auth: AuthTypes | None = None,\n    timeout: int = 1,\n",
+    "with Client(\n    cookies=cookies,\n    proxy=proxy,\n    verify=verify,\n) as client:\n    client.get(url)",
+    "password: str | None = None",
+    "def f(token: str) -> AccessToken | None:",
+    "auth: tuple[str, str] | None = None,",
+    "def __init__(self, token: TokenInterface):\n    pass",
+    "refresh_token: RefreshTokenT,",
+    "cookies: dict[str, str]",
+    "ssl_key_password: _PasswordType | None = None",
+    "def f(password, validators=None, token=None):\n    return 1",
 ]  # fmt: skip
 
 

@@ -113,7 +113,7 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
         )
         if is_head and not line.strip().startswith(b"+"):
             columns = {}
-        elif len(filled) == 2 and not columns:
+        elif len(filled) == 2 and not columns and not _is_annotation(data, filled[0], line):
             own = _heads(data, filled[:1], keys).get(0)
             if own is not None and own != LIKELY:
                 yield from _cell(data, filled[1], own, keys)
@@ -122,6 +122,14 @@ def find_bars(data: bytes, keys: KeyMatcher) -> Iterator[Found]:
             if own is not None:
                 yield from _cell(data, filled[1], own, keys)
         before = cells
+
+
+_ANNOTATED = re.compile(rb"[\w\"'\])]\s{0,4}(?::|->)\s{0,4}[A-Za-z_\"']")
+
+
+def _is_annotation(data: bytes, first: tuple[int, int], line: bytes) -> bool:
+    """Say whether a line with one bar is no row, but a name with one of several types: `x: str | None`."""
+    return line.count(b"|") == 1 and _ANNOTATED.search(data, *first) is not None
 
 
 def _cell(

@@ -51,6 +51,9 @@ _ITEM = re.compile(rb"(?:[^\r\n;\"']|;(?!\s|\Z|[\w .-]{1,64}=))*+")
 _BLOCK = re.compile(rb"[|>][0-9]?[+-]?[ \t+]*+(?=\r?\n|\\++[rn])")
 _NEW_LINE = re.compile(rb"(?:\r?\n|(?:\\++r)?(\\++)n)([ \t+]*+)(-(?=[ +]))?")
 _FIRST_ON_LINE = re.compile(rb"""(?:^|\n|\\n|["'`])((?:[ \t+-]|\*(?=[ +]))*+)(?:\\*+["']|\*{1,3}+)?\Z""")
+_FIRST_WITH_QUOTES = re.compile(rb"""(?:^|\n|\\n)((?:[ \t+-]|\*(?=[ +]))*+)\\*+["'`]\Z""")
+_IN_MAP = re.compile(rb"""[{,](?:\s|\\[nrt]){0,64}\\*+["'`]\Z""")
+_PAIR = re.compile(rb"[\w.-]=[^\s=]")
 _LONGEST_INDENT = 256  # bytes
 _BEFORE_PASS = re.compile(
     rb"""(?:(?:^|\n|\\[nr]|[,;({\[&?|/>])[ \t+]*+(?:[-*][ +]+)?[*_]{0,3}+\\*+["'`]?|["'`][*_]{0,3}+)\Z"""
@@ -68,7 +71,7 @@ _TEXT = re.compile(rb"[A-Za-z0-9\x80-\xff]")
 _BEHIND_STRUCTURE = frozenset((b")", b"]", b"}", b",", b";", b":", b"."))
 _IN_STRUCTURE = frozenset((b'"', b"'", b"\\", b"{", b"[", b" ", b"\n", b"\r", b"\t"))
 _AFTER_QUOTE = re.compile(rb"""(["'])?+(?=[A-Za-z0-9\x80-\xff])(?![\w.-]{1,64}[=:])""")
-_FOLDED = re.compile(rb"(\r\n|\n)[ \t]++(?=\S)[^\r\n]*+")
+_FOLDED = re.compile(rb"(\r\n|\n)([ \t]++)(?=\S)[^\r\n]*+")
 _MOST_FOLDED = 32  # lines
 _STRUCTURE = re.compile(rb"[\"'\[\]{}()]")
 _LONGEST_HEADER = 8192  # bytes
@@ -243,9 +246,19 @@ def _end_of_lines(data: bytes, begin: int, at: int, *, is_block: bool) -> int:
     line = _NEW_LINE.match(data, at)
     if line is None:
         return at
-    before = _FIRST_ON_LINE.search(data, max(0, begin - _LONGEST_INDENT), begin)
-    if before is not None:
-        indent = len(before[1])
+    begins = max(0, begin - _LONGEST_INDENT)
+    around = data[begin - 1 : begin] if begin else b""
+    if around in QUOTES and around in data[begin:at]:
+        # A name in quotes: if it is no key of a map, it is the end of a statement, such as `case 'token':`.
+        before = _FIRST_WITH_QUOTES.search(data, begins, begin)
+        indent = -1 if before is None else len(before[1])
+        if before is None and _IN_MAP.search(data, begins, begin) and data[at - 2 : at] == around + b":":
+            indent = 0
+    else:
+        before = _FIRST_ON_LINE.search(data, begins, begin)
+        indent = -1 if before is None else len(before[1])
+    if indent >= 0:
+        pass
     elif is_block or line[3] is not None:
         indent = len(line[2]) - 1
     else:
@@ -322,10 +335,16 @@ def _end_of_header(data: bytes, begin: int, start: int) -> int:
     """Return where the value of a header ends, with the lines into which it is folded."""
     end = end_at(_LINE, data, start)
     begins_line = data[begin - 1 : begin] in (b"\n", b"")
+    before = _FIRST_ON_LINE.search(data, max(0, begin - _LONGEST_INDENT), begin)
+    indent = 0 if before is None else len(before[1])
+    # In code, parameters are on lines that end with a comma too.
+    has_pairs = data[begin:start].rstrip().endswith(b":") and _PAIR.search(data, start, end) is not None
     for _ in range(_MOST_FOLDED):
         folded = _FOLDED.match(data, end)
         if folded is None or not (
-            folded[1] == b"\r\n" or begins_line or data[start:end].rstrip().endswith((b",", b";"))
+            folded[1] == b"\r\n"
+            or begins_line
+            or (has_pairs and len(folded[2]) > indent and data[start:end].rstrip().endswith((b",", b";")))
         ):
             break
         end = folded.end()

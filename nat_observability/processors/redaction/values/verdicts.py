@@ -21,6 +21,7 @@ from nat_observability.processors.redaction.tables.secret_names import (
     VERDICTS,
 )
 from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
+from nat_observability.processors.redaction.values.words import is_type
 
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
 _FIRST_WORDS = frozenset(FIRST_WORDS)
@@ -291,7 +292,8 @@ def is_harmless(
     if not plain:
         return not value.strip() or _PLACEHOLDER.fullmatch(value.strip()) is not None
     lower = plain.lower().lstrip(b"([<")
-    if lower in _VERDICTS or lower in _TYPES or _ALGORITHM.fullmatch(plain) is not None:
+    bare = lower.rstrip(b"):")
+    if bare in _VERDICTS or bare in _TYPES or is_type(plain) or _ALGORITHM.fullmatch(plain) is not None:
         return True
     if _WINDOWS_ID.fullmatch(plain) is not None or _PATTERN.fullmatch(plain) is not None:
         return True

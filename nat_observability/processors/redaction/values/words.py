@@ -129,3 +129,17 @@ def backslashes(data: bytes, at: int) -> int:
 def end_at(expression: re.Pattern[bytes], data: bytes, at: int, stop: int | None = None) -> int:
     match = expression.match(data, at, len(data) if stop is None else stop)
     return at if match is None else match.end()
+
+
+# A type of a language, with its parameters, or one whose own name says what it is the type of.
+_TYPE = re.compile(
+    rb"(?:typing\.|t\.)?(?:[Dd]ict|[Ll]ist|[Tt]uple|[Ss]et|[Ff]rozen[Ss]et|[Tt]ype|Mutable(?:Mapping|Sequence)|Mapping|Sequence"
+    rb"|Iterable|Iterator|Optional|Union|Callable|Awaitable|Literal|Annotated)\[[A-Za-z_\"'\[(]"
+    rb"|_?(?:[A-Z][a-z]{1,20}){0,4}(?:Tokens?|Passwords?|Secrets?|Cookies?|Auth|Credentials?|Authorization|Signature)"
+    rb"(?:[A-Z][a-z]{0,20}){1,4}[)\]:?]{0,4}\Z"
+)
+
+
+def is_type(text: bytes) -> bool:
+    """Say whether a text is a type of a language with parameters, or one that is named for what it is the type of."""
+    return _TYPE.match(text) is not None
