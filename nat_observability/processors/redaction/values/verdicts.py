@@ -21,7 +21,7 @@ from nat_observability.processors.redaction.tables.secret_names import (
     VERDICTS,
 )
 from nat_observability.processors.redaction.text.randomness import LEAST_CHANGES
-from nat_observability.processors.redaction.values.words import is_type
+from nat_observability.processors.redaction.values.words import is_indexed, is_type
 
 _VERDICTS, _TYPES, _WORDS = frozenset(VERDICTS), frozenset(TYPES), frozenset(SENTENCE_WORDS)
 _FIRST_WORDS = frozenset(FIRST_WORDS)
@@ -293,7 +293,9 @@ def is_harmless(
         return not value.strip() or _PLACEHOLDER.fullmatch(value.strip()) is not None
     lower = plain.lower().lstrip(b"([<")
     bare = lower.rstrip(b"):")
-    if bare in _VERDICTS or bare in _TYPES or is_type(plain) or _ALGORITHM.fullmatch(plain) is not None:
+    if bare in _VERDICTS or bare in _TYPES or is_type(plain) or is_indexed(plain):
+        return True
+    if _ALGORITHM.fullmatch(plain) is not None:
         return True
     if _WINDOWS_ID.fullmatch(plain) is not None or _PATTERN.fullmatch(plain) is not None:
         return True

@@ -135,9 +135,20 @@ def end_at(expression: re.Pattern[bytes], data: bytes, at: int, stop: int | None
 _TYPE = re.compile(
     rb"(?:typing\.|t\.)?(?:[Dd]ict|[Ll]ist|[Tt]uple|[Ss]et|[Ff]rozen[Ss]et|[Tt]ype|Mutable(?:Mapping|Sequence)|Mapping|Sequence"
     rb"|Iterable|Iterator|Optional|Union|Callable|Awaitable|Literal|Annotated)\[[A-Za-z_\"'\[(]"
-    rb"|_?(?:[A-Z][a-z]{1,20}){0,4}(?:Tokens?|Passwords?|Secrets?|Cookies?|Auth|Credentials?|Authorization|Signature)"
-    rb"(?:[A-Z][a-z]{0,20}){1,4}[)\]:?]{0,4}\Z"
+    rb"|(?:[a-z_][a-z_]{0,20}\.){0,2}_?(?:[A-Z][a-z]{1,20}){0,4}"
+    rb"(?:Tokens?|Passwords?|Secrets?|Cookies?|Auth|Credentials?|Authorization|Signature|(?<=[a-z])Keys?)"
+    rb"(?:[A-Z][a-z]{0,20}){1,4}(?:[)\]:?]{0,4}\Z|,\s{0,8}\Z|\s{1,4}[|=]\s)"
 )
+# An element or a part of what a variable holds; its last bracket may be cut off.
+_INDEXED = re.compile(
+    rb"[A-Za-z_]{1,40}(?:\.[A-Za-z_]{1,40}){0,4}\["
+    rb"(?:[A-Za-z_]{1,20}|-?[0-9]{1,3})?(?:\s?[:+-]\s?(?:[A-Za-z_]{1,20}|-?[0-9]{1,3})?)?\]?"
+)
+
+
+def is_indexed(text: bytes) -> bool:
+    """Say whether a text is an element of a variable, such as `parts[0]` or `line[start:end]`."""
+    return _INDEXED.fullmatch(text) is not None
 
 
 def is_type(text: bytes) -> bool:
