@@ -280,8 +280,8 @@ CASES = {
 PLACES = {
     "",  # the body itself
     "ExporterManager.flush > RunContext.flush > wait",
-    "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > ObservabilityRuntime._open > _all_done > wait",
-    "ObservabilityRuntime.__aexit__ > ObservabilityRuntime.shutdown > ObservabilityRuntime._close > _all_done > wait",
+    "ObservabilityRuntime.__aenter__ > ObservabilityRuntime.init > ObservabilityRuntime._open > all_done > wait",
+    "ObservabilityRuntime.__aexit__ > ObservabilityRuntime.shutdown > ObservabilityRuntime._close > all_done > wait",
     "RunContext.__aenter__ > Lifecycle.started",
     "RunContext.__aenter__ > Lifecycle.started > Lifecycle._wait",
     "RunContext.__aexit__ > RunContext.stop > RunContext._end > Lifecycle.stopped",
