@@ -24,14 +24,18 @@ BYTES_BEFORE_COMPILING = 1024 * 1024
 """How much is looked at without the engine before it is compiled, which takes a core a second or some."""
 
 _MOST_ENGINES = 16  # sets of rules in one process
-# Between the words of a name: also blanks and dashes beyond ASCII; as many as are looked at before its last word.
-_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]{0,64}"
-_END_OF_NAME = rb"[-_.]*(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf]|$)"
+# What is looked at begins and ends with a line end of ours: anchors would take three times as long to compile, and so
+# would limits that change little of what is found.
+_AROUND = b"\n"
+# Between the words of a name: also blanks and dashes beyond ASCII.
+_BETWEEN = rb"[-_. \t+\x80-\xaf\xc2\xe2\xe3]*"
+_END_OF_NAME = rb"[-_.]*(?:[^A-Za-z0-9_\x80-\xff]|[\xc2-\xef][\x80-\xbf])"
 _MOST_COUNTED = 8  # characters of one part of a token: more take more time to compile, and more memory
-_BEFORE_TOKEN = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf]|\\x..)"
+# No letter or digit, but for those that are the end of an escape.
+_BEFORE_TOKEN = rb"(?:[^A-Zac-eg-mo-qsu-z0-9]|\\x..)"
 _DISCORD = rb"[MNO][\w-]{23}[\w-]{0,4}\.[\w-]{6}\.[\w-]{16}"
 # Before the name that means either a password or that something has passed: as a part of a word it is none.
-_BEFORE_UNSURE = rb"(?:^|[^A-Za-z0-9]|\\[nrtbf])"
+_BEFORE_UNSURE = rb"(?:[^A-Za-z0-9]|\\[nrtbf])"
 _RANDOM = (
     rb"[0-9][A-Za-z]{1,64}[0-9]{1,64}[A-Za-z]",
     rb"[A-Za-z][0-9]{1,64}[A-Za-z]{1,64}[0-9]",
@@ -107,7 +111,7 @@ class Engine:
         """Return what could be secret in `data`, None if nothing could be. It must be ready."""
         found: list[tuple[int, int]] = []
         # By position: by name the arguments take twice as long.
-        self._database.scan(data, _add, 0, found, self._scratch())
+        self._database.scan(_AROUND + data + _AROUND, _add, 0, found, self._scratch())
         if not found:
             return None
         kinds = self._kinds
@@ -117,7 +121,8 @@ class Engine:
         tokens: list[int] = []
         forms: list[tuple[int, int]] = []
         has_literal = is_escaped = is_odd = False
-        for number, end in found:
+        for number, end_around in found:
+            end = end_around - len(_AROUND)
             kind = kinds[number]
             if kind == Kind.NAME:
                 names.append(end)
