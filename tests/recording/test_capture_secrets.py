@@ -25,6 +25,7 @@ import msgspec
 import multidict
 import numpy
 import pydantic
+import pydantic.dataclasses
 import pydantic.v1
 import pytest
 import quart
@@ -577,16 +578,38 @@ class AliasedStruct(msgspec.Struct):
     key: str = msgspec.field(default=SECRET, name="api_key")
 
 
+@attrs.define
+class AliasedAttrs:
+    key: str = attrs.field(default=SECRET, alias="api_key")
+
+
+@pydantic.dataclasses.dataclass
+class AliasedDataclass:
+    key: str = pydantic.Field(SECRET, alias="api_key")
+
+
 @pytest.mark.parametrize(
     "value",
     [
+        AliasedAttrs(),
+        AliasedDataclass(api_key=SECRET),
+        [AliasedDataclass(api_key=SECRET)],
         Aliased(),
         AliasedParts(parts=[Aliased()]),
         AliasedStruct(),
         [AliasedStruct()],
         pydantic.v1.create_model("Earlier", key=(str, pydantic.v1.Field(SECRET, alias="api_key")))(),
     ],
-    ids=["model", "model in a model", "struct", "struct in a list", "model of pydantic's first version"],
+    ids=[
+        "attrs",
+        "dataclass",
+        "dataclass in a list",
+        "model",
+        "model in a model",
+        "struct",
+        "struct in a list",
+        "model of pydantic's first version",
+    ],
 )
 def test_a_name_that_is_only_an_alias_tells_too(value: object) -> None:
     """A field is recorded by an alias that is another word."""
@@ -611,3 +634,16 @@ def test_an_alias_in_another_spelling_changes_no_name() -> None:
     recorded = msgspec.json.decode(capture_json(Spelled()) or b"")
     assert recorded == {"model_name": "a", "from_": "b", "first": "c", "second": "d"}
     assert msgspec.json.decode(capture_json(Twice()) or b"") == {"x": 1, "two": 2}
+
+
+def test_a_field_that_is_no_argument_is_recorded() -> None:
+    """Its default is the class's, and in no object."""
+
+    @dataclasses.dataclass
+    class Message:
+        content: str
+        role: str = dataclasses.field(default="assistant", init=False)
+        made: list[int] = dataclasses.field(default_factory=list, init=False)
+
+    recorded = msgspec.json.decode(capture_json(Message("hi")) or b"")
+    assert recorded == {"content": "hi", "role": "assistant", "made": []}

@@ -28,6 +28,7 @@ from nat_observability import (
     step,
 )
 from nat_observability.processors import Limits, Truncator
+from nat_observability.recording.details.step_details import labels
 from nat_observability.sinks import MemorySink
 from nat_observability.testing import NodeEvent, NodeLink, StepTree, recorded_run
 from tests.processes import run_program
@@ -653,3 +654,10 @@ async def test_outside_a_run_nothing_is_looked_at() -> None:
     watched = Counting()
     everything({"value": watched})
     assert watched.looks == 0
+
+
+def test_tags_that_never_end_are_cut() -> None:
+    """The first thousand are recorded, also of a step outside every run."""
+    assert labels(itertools.count())[-1] == "999"
+    with step("tool", "endless", tags=map(str, itertools.count())):
+        pass

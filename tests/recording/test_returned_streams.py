@@ -8,7 +8,7 @@ import gc
 import logging
 import threading
 import types
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
 from typing import Any
 
 import pytest
@@ -67,6 +67,53 @@ def test_a_generator_stays_one(run: CapturingExporter) -> None:
     with pytest.raises(StopIteration) as end:
         next(outer)
     assert end.value.value == "all"
+
+
+def test_a_generator_that_has_begun_goes_on(run: CapturingExporter) -> None:
+    """What is sent to it, or thrown at it, first is for where it waits."""
+
+    def averaging() -> Generator[float, float, None]:
+        total, count = 0.0, 0
+        while True:
+            try:
+                total += yield total / max(count, 1)
+                count += 1
+            except KeyError:
+                total, count = 0.0, 0
+
+    def begun() -> Generator[float, float, None]:
+        given = averaging()
+        next(given)
+        return given
+
+    given = step("tool", "average")(begun)()
+    assert [given.send(2.0), given.send(4.0)] == [2.0, 3.0]
+    given.close()
+    thrown = step("tool", "average")(begun)()
+    assert (thrown.throw(KeyError()), thrown.send(5.0)) == (0.0, 5.0)
+    thrown.close()
+    assert [each.chunks for each in run.tree.all(name="average")] == [[2.0, 3.0], [0.0, 5.0]]
+
+
+async def test_an_async_generator_that_has_begun_goes_on() -> None:
+    """The same."""
+
+    async def doubling() -> AsyncGenerator[int, int]:
+        sent = 0
+        while True:
+            sent = yield 2 * sent
+
+    @step("tool", "double")
+    async def begun() -> AsyncGenerator[int, int]:
+        given = doubling()
+        await anext(given)
+        return given
+
+    async with recorded_run() as run:
+        given = await begun()
+        assert [await given.asend(2), await given.asend(3)] == [4, 6]
+        await given.aclose()
+    assert run.tree.one(name="double").chunks == [4, 6]
 
 
 async def test_an_async_generator_is_recorded_to_its_end() -> None:

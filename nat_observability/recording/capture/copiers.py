@@ -36,12 +36,17 @@ from nat_observability.recording.capture.budget import (
     SCANNED,
     UNHASHED,
 )
+from nat_observability.recording.capture.class_fields import (
+    HIDDEN,
+    fields_of_attrs,
+    fields_of_dataclass,
+    fields_of_struct,
+)
 from nat_observability.recording.capture.kinds import BYTES, LEAVES, NATIVE, SEQUENCES, VIEWS
 from nat_observability.recording.capture.models import (
     Scan,
     look_for_generator,
     model_info,
-    struct_names,
     telling_names,
 )
 from nat_observability.recording.capture.reprs import own_methods
@@ -50,7 +55,6 @@ from nat_observability.recording.capture.walk import Walk
 from nat_observability.recording.capture.web import is_web_class
 
 _BUILTIN = (str, int, float, list, tuple, dict, *BYTES)
-_HIDDEN = "<hidden>"
 _HEADERS = ("Headers", "HeaderDict", "HTTPMessage", "CaseInsensitiveDict")
 _COOKIE_MODULES = ("http.cookie", "litestar.")
 _WRAPT = ("wrapt.proxies", "wrapt.wrappers", "_wrappers")
@@ -96,22 +100,15 @@ def _struct_sequence(walk: Walk, value: Any, depth: int) -> Any:
 
 
 def _dataclass(walk: Walk, value: Any, depth: int) -> Any:
-    return walk.fields_of(value, depth, _dataclass_fields)
+    return walk.fields_of(value, depth, fields_of_dataclass)
 
 
 def _attrs(walk: Walk, value: Any, depth: int) -> Any:
-    return walk.fields_of(value, depth, _attrs_fields)
+    return walk.fields_of(value, depth, fields_of_attrs)
 
 
 def _struct(walk: Walk, value: Any, depth: int) -> Any:
-    return walk.fields_of(value, depth, _struct_fields)
-
-
-def _struct_fields(value: Any) -> Iterator[tuple[object, object]]:
-    kind: Any = type(value)
-    renamed = struct_names(kind)
-    for name in kind.__struct_fields__:
-        yield renamed.get(name, name), getattr(value, name)
+    return walk.fields_of(value, depth, fields_of_struct)
 
 
 def _row(walk: Walk, value: Any, depth: int) -> Any:
@@ -159,9 +156,9 @@ def _model_fields(walk: Walk, value: Any, depth: int) -> Any:
         if name in how.excluded:
             continue
         if name in how.hidden:
-            item = _HIDDEN
+            item = HIDDEN
         elif name in how.serialized and not _holds_generator(walk, item):
-            item = _dumped(walk, value, include={name}).get(name, _HIDDEN)
+            item = _dumped(walk, value, include={name}).get(name, HIDDEN)
         shown_fields.append((how.renamed.get(name, name), item))
     return walk.fields(shown_fields, len(shown_fields), depth)
 
@@ -191,7 +188,7 @@ def _earlier_fields(value: Any) -> Iterator[tuple[object, object]]:
     for name, item in value.__dict__.items():
         info = getattr(known.get(name), "field_info", None)
         if getattr(info, "exclude", None) is not True:
-            yield renamed.get(name, name), _HIDDEN if getattr(info, "repr", True) is False else item
+            yield renamed.get(name, name), HIDDEN if getattr(info, "repr", True) is False else item
 
 
 def _cookies(walk: Walk, value: Any, depth: int) -> Any:
@@ -308,27 +305,6 @@ def _method(walk: Walk, value: Any, depth: int) -> Any:
     # Its repr has that of its object in it.
     walk.nodes_left -= OPAQUE
     return {"__type__": "method", "__repr__": walk.text(f"<method {capture_name(value.__func__)}>")}
-
-
-def _dataclass_fields(value: Any) -> Iterator[tuple[object, object]]:
-    fields = getattr(value, "__dict__", {})
-    for field in dataclasses.fields(value):
-        if not field.repr:
-            yield field.name, _HIDDEN
-        elif field.name in fields:
-            yield field.name, fields[field.name]
-        elif isinstance(getattr(type(value), field.name, None), types.MemberDescriptorType):
-            yield field.name, getattr(value, field.name, None)
-        # Else it has been deleted, or its attribute fetches it from somewhere.
-
-
-def _attrs_fields(value: Any) -> Iterator[tuple[object, object]]:
-    for field in type(value).__attrs_attrs__:
-        if field.repr is False:
-            yield field.name, _HIDDEN
-        else:
-            item = getattr(value, field.name, None)
-            yield field.name, field.repr(item) if callable(field.repr) else item
 
 
 def how(kind: Any) -> _Copy:

@@ -186,6 +186,23 @@ def struct_names(kind: Any) -> dict[str, str]:
     return telling_names(dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True)))
 
 
+@functools.lru_cache(maxsize=1024)
+def dataclass_names(kind: Any) -> dict[str, str]:
+    """Return the same for a dataclass, whose fields have aliases if it is one of pydantic's."""
+    fields = getattr(kind, "__pydantic_fields__", None)
+    return (
+        telling_names({name: _alias(info) for name, info in fields.items()})
+        if isinstance(fields, dict)
+        else {}
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def attrs_names(kind: Any) -> dict[str, str]:
+    """Return the same for a class of attrs', whose fields have the names of their arguments."""
+    return telling_names({field.name: getattr(field, "alias", None) for field in kind.__attrs_attrs__})
+
+
 def _letters(name: str) -> str:
     """Return a name as all ways of writing its words have it: `api_key`, `apiKey`, `API-KEY`."""
     return "".join(filter(str.isalnum, name)).casefold()

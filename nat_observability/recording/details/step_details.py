@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -370,12 +371,15 @@ def _nanoseconds(time: object, now_ns: int) -> int:
     return now_ns
 
 
+_MOST_TAGS = 1000
+
+
 def labels(tags: Iterable[object]) -> tuple[str, ...]:
     """Return tags as text. Never raises."""
     try:
         if isinstance(tags, str):
             return (capture_label(tags),)
-        return tuple([capture_label(tag) for tag in tags])
+        return tuple([capture_label(tag) for tag in islice(tags, _MOST_TAGS)])
     except BaseException as error:  # noqa: BLE001  foreign code: an iterable of the application's
         reraise_signal(error)
         return ()

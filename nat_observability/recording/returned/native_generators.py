@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
+import opcode
 import sys
 import types
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 from nat_observability.recording.returned.open_call import Chunks, OpenCall, StepOfCall
@@ -16,6 +17,24 @@ Started = tuple[Any, StepOfCall, Chunks, AbstractContextManager[Running]]
 """What is driven, its step, where its items go, and what opens the step; that gives what is entered while it runs."""
 
 
+_PRIMED: Any = object()
+"""What the outer generator gives to us alone, if the inner one has begun: both then wait for what is sent next."""
+_state_of: Callable[[Any], str] | None = getattr(inspect, "getasyncgenstate", None)  # from 3.12 on
+_NOT_BEGUN = opcode.opmap.get("RETURN_GENERATOR")
+
+
+def has_begun(inner: Any) -> bool:
+    """Whether a generator or an async one has given an item already, so that it takes what is sent."""
+    if type(inner) is types.GeneratorType:
+        return inspect.getgeneratorstate(inner) == inspect.GEN_SUSPENDED
+    if type(inner) is not types.AsyncGeneratorType or inner.ag_running:
+        return False
+    if _state_of is not None:
+        return _state_of(inner) == "AGEN_SUSPENDED"
+    frame = inner.ag_frame
+    return frame is not None and frame.f_lasti >= 0 and frame.f_code.co_code[frame.f_lasti] != _NOT_BEGUN
+
+
 def generator_function(start: Callable[..., Started]) -> Callable[..., Generator[Any, Any, Any]]:
     """Return a generator function that drives the generator which `start` makes when the first item is due."""
 
@@ -23,10 +42,13 @@ def generator_function(start: Callable[..., Started]) -> Callable[..., Generator
         inner, recorder, chunks, opened = start(*args, **kwargs)
         with opened as running:
             try:
-                with running:
-                    item = next(inner)
+                item = _PRIMED
+                if not has_begun(inner):
+                    with running:
+                        item = next(inner)
                 while True:
-                    chunks.add(item)
+                    if item is not _PRIMED:
+                        chunks.add(item)
                     try:
                         sent = yield item
                     except GeneratorExit:
@@ -58,10 +80,13 @@ def async_generator_function(start: Callable[..., Started]) -> Callable[..., Asy
         inner, _, chunks, opened = start(*args, **kwargs)
         with opened as running:
             try:
-                with running:
-                    item = await first_item(inner)
+                item = _PRIMED
+                if not has_begun(inner):
+                    with running:
+                        item = await first_item(inner)
                 while True:
-                    chunks.add(item)
+                    if item is not _PRIMED:
+                        chunks.add(item)
                     try:
                         sent = yield item
                     except GeneratorExit:
@@ -114,12 +139,19 @@ def follow_generator(inner: Any, call: OpenCall) -> Any:
     """Return a generator that gives what `inner` gives."""
     code = getattr(inner, "gi_code", None)
     awaitable = code is not None and bool(code.co_flags & inspect.CO_ITERABLE_COROUTINE)
-    return _named_like(inner, (_awaitable_generator if awaitable else _generator)(inner, call))
+    outer = _named_like(inner, (_awaitable_generator if awaitable else _generator)(inner, call))
+    if has_begun(inner):
+        next(outer)
+    return outer
 
 
 def follow_async_generator(inner: Any, call: OpenCall) -> Any:
     """Return an async generator that gives what `inner` gives."""
-    return _named_like(inner, _async_generator(inner, call))
+    outer = _named_like(inner, _async_generator(inner, call))
+    if has_begun(inner):
+        with suppress(StopIteration):  # it awaits nothing before that
+            outer.asend(None).send(None)
+    return outer
 
 
 def follow_coroutine(inner: Any, call: OpenCall) -> Any:
