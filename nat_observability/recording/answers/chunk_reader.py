@@ -23,6 +23,10 @@ class ChunkReader(Protocol):
         ...
 
 
+MOST_LOOKS = 8
+"""How many items of a stream are looked at: some begin with events that say nothing of a model."""
+
+
 def chunk_reader(first: object) -> ChunkReader | None:
     """Return a new reader for the stream that begins with `first`; None if that is not a model's chunk."""
     return _AnswerReader() if is_chunk(first) else None

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol
 
 from nat_observability.foreign_errors import reraise_signal
-from nat_observability.recording.answers.chunk_reader import ChunkReader, chunk_reader
+from nat_observability.recording.answers.chunk_reader import MOST_LOOKS, ChunkReader, chunk_reader
 
 
 class StepOfCall(Protocol):
@@ -26,17 +26,18 @@ class Chunks:
     Records what a stream gives, and has a reader of model answers join it.
 
     Args:
-        reader_of: Finds the reader, by the first item.
+        reader_of: Finds the reader, by one of the first items.
     """
 
-    __slots__ = ("_reader", "_reader_of", "_recorder")
+    __slots__ = ("_looks", "_reader", "_reader_of", "_recorder")
 
     def __init__(
         self, recorder: StepOfCall, reader_of: Callable[[object], ChunkReader | None] | None = chunk_reader
     ) -> None:
         self._recorder = recorder
         self._reader: ChunkReader | None = None
-        self._reader_of = reader_of  # None once it has been asked
+        self._reader_of = reader_of  # None once it has found one, or was asked often enough
+        self._looks = MOST_LOOKS
 
     def add(self, item: object) -> None:
         """Record one item."""
@@ -45,8 +46,10 @@ class Chunks:
             return
         reader_of = self._reader_of
         if reader_of is not None:
-            self._reader_of = None
             self._reader = _guarded(reader_of, item)
+            self._looks -= 1
+            if self._reader is not None or not self._looks:
+                self._reader_of = None
         text = None if self._reader is None else _guarded(self._reader.add, item)
         self._recorder.chunk(item if text is None else text)
 

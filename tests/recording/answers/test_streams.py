@@ -75,6 +75,20 @@ async def test_chunks_of_a_stream_that_is_returned() -> None:
     check(run.tree.one("llm"))
 
 
+@pytest.mark.parametrize("before", [1, 7])
+async def test_a_stream_may_begin_with_what_is_no_chunk(before: int) -> None:
+    """As those of agents' frameworks do, and a maker's own, whose first event says that it is alive."""
+
+    @step("llm", "ask")
+    def late() -> Iterator[dict[str, Any]]:
+        yield from ({"type": "ping", "number": number} for number in range(before))
+        yield from stream()
+
+    async with recorded_run() as run:
+        assert len(list(late())) == before + 4
+    check(run.tree.one("llm"))
+
+
 async def test_a_step_that_is_no_call_of_a_model_has_the_message_alone() -> None:
     """The tokens are those of the call inside it, and would count twice."""
     async with recorded_run() as run:
