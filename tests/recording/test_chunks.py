@@ -45,10 +45,10 @@ def test_a_reader_joins_the_chunks(run: CapturingExporter) -> None:
 
 
 def test_without_a_reader_the_chunks_are_joined_as_they_are(run: CapturingExporter) -> None:
-    """The reader is looked for once, by the first chunk."""
+    """The reader is looked for by the first eight chunks."""
     asked: list[object] = []
-    done = recorded(run, asked.append, "a", "b")
-    assert (asked, done.output, done.chunks) == (["a"], "ab", ["a", "b"])
+    done = recorded(run, asked.append, *"abcdefghij")
+    assert (asked, done.output, done.chunks) == ([*"abcdefgh"], "abcdefghij", [*"abcdefghij"])
 
 
 def test_a_reader_that_fails_costs_nothing_else(run: CapturingExporter) -> None:

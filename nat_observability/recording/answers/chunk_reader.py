@@ -1,4 +1,4 @@
-"""chunk_reader(): what joins the chunks of one model stream into one message, found by the first of them."""
+"""chunk_reader(): what joins the chunks of one model stream into one message, found by one of the first of them."""
 
 from __future__ import annotations
 

@@ -86,7 +86,8 @@ async def test_a_stream_may_begin_with_what_is_no_chunk(before: int) -> None:
 
     async with recorded_run() as run:
         assert len(list(late())) == before + 4
-    check(run.tree.one("llm"))
+    called = run.tree.one("llm")
+    assert (called.output, called.usage) == (SAID, TokenUsage(20, 9, total_tokens=29))
 
 
 async def test_a_step_that_is_no_call_of_a_model_has_the_message_alone() -> None:
