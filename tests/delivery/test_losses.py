@@ -611,13 +611,15 @@ def test_g20_no_delivery_is_said_to_be_closed_while_a_line_about_it_is_written()
 
     class Refused:
         async def open(self) -> None:
+            while not recorded.is_set():  # noqa: ASYNC110  another thread sets it
+                await asyncio.sleep(0.001)
             raise ImportError("no driver")
 
         async def write(self, batch: Batch) -> None: ...
 
         async def close(self) -> None: ...
 
-    begun, goes_on, lines = threading.Event(), threading.Event(), []
+    recorded, begun, goes_on, lines = threading.Event(), threading.Event(), threading.Event(), []
 
     def write_slowly(_: Any, method: str, line: Any) -> Any:
         if line["event"] == "delivery_dropped":
@@ -631,6 +633,7 @@ def test_g20_no_delivery_is_said_to_be_closed_while_a_line_about_it_is_written()
     try:
         lease = delivery.lease()
         accept(lease, 3)
+        recorded.set()  # all three are lost at once
         assert begun.wait(10.0)
         lease.release()
         closed = delivery.close()
@@ -641,6 +644,7 @@ def test_g20_no_delivery_is_said_to_be_closed_while_a_line_about_it_is_written()
         delivery.closed().result(10.0)
         assert [line["items"] for line in lines] == [3]
     finally:
+        recorded.set()
         goes_on.set()
         structlog.reset_defaults()
 
